@@ -1,0 +1,115 @@
+# Every target does all its set-up: git, make and a Python 3.11 to 3.13 are enough. `make help` explains.
+#
+# The environment is .venv, made once by .ci/setup from requirements.lock and made again when that changes.
+
+PROFILE ?= organism
+VENV    ?= .venv
+PYTHON  ?=
+SYSTEM  ?=
+ARGS    ?=
+
+ifeq ($(strip $(SYSTEM)),)
+PY    := $(VENV)/bin/python
+READY := $(VENV)/.ready
+else
+PY    := $(or $(PYTHON),python3)
+READY := system
+endif
+
+DEFAULT_PROFILE := organism
+NOTEBOOKS := $(sort $(wildcard notebooks/[0-9][0-9]_*.ipynb))
+CODE      := autosteer_lib tests $(wildcard bench)
+
+# What every process needs for numbers that come out the same; the driver sets the same for its kernels.
+export PYTHONHASHSEED := 0
+export TOKENIZERS_PARALLELISM := false
+export JUPYTER_PREFER_ENV_PATH := 1
+export PYTHONPATH := $(CURDIR)$(if $(PYTHONPATH),:$(PYTHONPATH))
+
+.DEFAULT_GOAL := help
+.PHONY: help setup system reproduce verify test lint unit notebooks lab organism bench publish lock clean distclean
+.SUFFIXES:
+
+help:
+	@echo 'make reproduce   run the notebooks, regenerate every table and figure, compare with the committed ones'
+	@echo 'make verify      only compare: "N of N numbers reproduced", and each one that is not'
+	@echo 'make test        ruff, mypy, unit tests with coverage, then the committed notebooks by nbval'
+	@echo 'make lab         JupyterLab on the notebooks'
+	@echo 'make organism    train the shipped model again and hold it to its bounds'
+	@echo 'make bench       measure speed and memory; results as JSON in bench/results'
+	@echo 'make publish     maintainers: run, then commit-ready tables, figures and executed notebooks'
+	@echo 'make lint        ruff, mypy and notebook hygiene only'
+	@echo 'make lock        maintainers: make requirements.lock again from pyproject.toml'
+	@echo 'make clean       remove what was built; make distclean: the environment too'
+	@echo
+	@echo 'PROFILE=name     organism (default), smoke, small, paper, or the path of a .toml file'
+	@echo 'PYTHON=path      the Python to build the environment with; default: the newest of 3.13, 3.12, 3.11'
+	@echo 'VENV=folder      where the environment is; default .venv'
+	@echo 'SYSTEM=1         install nothing and use PYTHON (default python3) as it is: for a GPU machine with a'
+	@echo '                 torch of its own. It must meet the ranges in pyproject.toml; that is checked first'
+	@echo 'ARGS="…"         more options for the program that the target starts, as in ARGS="-p seed=1"'
+
+setup: $(READY)
+
+$(VENV)/.ready: requirements.lock pyproject.toml .ci/setup
+	@.ci/setup '$(VENV)' '$(PYTHON)'
+	@touch '$@'
+
+system:
+	@$(PY) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
+		|| { echo "SYSTEM=1: $(PY) is not a Python 3.11, 3.12 or 3.13; name one: make PYTHON=…" >&2; exit 1; }
+	@$(PY) .ci/check_system.py $(if $(filter test lint unit,$(MAKECMDGOALS)),--dev)
+
+reproduce: $(READY)
+	@$(PY) -m autosteer_lib.reproduce --profile '$(PROFILE)' $(ARGS)
+
+verify: $(READY)
+	@$(PY) -m autosteer_lib.verify --profile '$(PROFILE)' $(ARGS)
+
+# Publishes until the executed notebooks show the comparison with what is published: two passes, most often.
+publish: $(READY)
+	@$(PY) -m autosteer_lib.reproduce --profile '$(PROFILE)' --update $(ARGS)
+
+test: lint unit notebooks
+
+lint: $(READY)
+	$(PY) -m ruff check $(CODE) $(wildcard notebooks)
+	$(PY) -m ruff format --check $(CODE)
+	$(PY) -m mypy $(CODE)
+	$(if $(NOTEBOOKS),$(PY) -m autosteer_lib.notebook_hygiene $(NOTEBOOKS))
+
+unit: $(READY)
+	HF_HUB_OFFLINE=1 $(PY) -m pytest tests --cov --cov-report=term $(ARGS)
+
+# The committed notebooks carry the default profile's outputs, so only there can nbval compare them.
+# In file order, one process: each starts from files that those before it wrote.
+notebooks: $(READY)
+ifeq ($(PROFILE),$(DEFAULT_PROFILE))
+	$(if $(NOTEBOOKS),HF_HUB_OFFLINE=1 $(PY) -m pytest --nbval-lax --nbval-current-env $(NOTEBOOKS),@echo 'no notebooks yet')
+else
+	$(PY) -m autosteer_lib.reproduce --profile '$(PROFILE)'
+endif
+
+lab: $(READY)
+ifeq ($(PROFILE),$(DEFAULT_PROFILE))
+	$(PY) -m jupyterlab --notebook-dir=notebooks $(ARGS)
+else
+	$(PY) -m jupyterlab --notebook-dir="$$($(PY) -m autosteer_lib.reproduce --profile '$(PROFILE)' --prepare)" $(ARGS)
+endif
+
+organism: $(READY)
+	$(PY) -m autosteer_lib.organism --out 'build/$(PROFILE)/training' $(ARGS)
+
+bench: $(READY)
+	$(PY) -m bench --profile '$(PROFILE)' $(ARGS)
+
+lock:
+	uv pip compile pyproject.toml --universal --generate-hashes --python-version 3.11 --extra dev \
+		--no-header --no-emit-index-url -o requirements.lock
+
+clean:
+	rm -rf build .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
+	find autosteer_lib tests notebooks $(wildcard bench) -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+
+distclean: clean
+	rm -rf '$(VENV)'

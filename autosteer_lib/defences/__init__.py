@@ -1,0 +1,8 @@
+"""One file for each defence, all with the face of `base.Defence`."""
+
+from autosteer_lib.defences.autosteer import AutoSteer
+from autosteer_lib.defences.base import Defence, SteeringDefence
+from autosteer_lib.defences.steer import Steer
+from autosteer_lib.defences.undefended import Undefended
+
+__all__ = ["AutoSteer", "Defence", "Steer", "SteeringDefence", "Undefended"]

@@ -1,0 +1,68 @@
+"""Defence: one system that answers prompts, so that all systems can be evaluated alike.
+
+    respond(mllm, prompts)      the face: any prompts, one response each, in their order
+    answer(mllm, encoded)       the same for a batch that is encoded already and shared with other defences
+    fingerprint                 what the answers depend on besides model and prompt: part of every record's key
+
+Some defences change states while the model writes (`SteeringDefence`); others rewrite the request,
+ask twice or replace an answer. `respond` is all that they have in common.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+from autosteer_lib.encoding import Encoded
+from autosteer_lib.generation import GenerationSettings, Response, Steering, generate, respond
+from autosteer_lib.models import MLLM
+from autosteer_lib.prompts import Prompt
+
+
+class Defence(ABC):
+    """A system that answers prompts."""
+
+    name: str
+    """As in the papers' tables: "Orig.", "Steer", "AutoSteer", …"""
+
+    @property
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """SHA-256 over fitted state and every hyper-parameter that an answer depends on."""
+
+    @abstractmethod
+    def respond(
+        self, mllm: MLLM, prompts: Sequence[Prompt], *, settings: GenerationSettings, progress: bool = False
+    ) -> list[Response]:
+        """Answer any number of prompts, in their order."""
+
+    def answer(self, mllm: MLLM, encoded: Encoded, *, settings: GenerationSettings) -> list[Response]:
+        """Answer one encoded batch; a defence that needs other inputs encodes its own from `encoded.prompts`."""
+        return self.respond(mllm, encoded.prompts, settings=settings)
+
+
+class SteeringDefence(Defence):
+    """A defence that works by edits during generation, on the prompt as it is."""
+
+    @abstractmethod
+    def steering(self, mllm: MLLM) -> Steering | None:
+        """Fresh edits for one batch; None where there is nothing to do, which then costs nothing.
+
+        Raises:
+            ValueError: the defence was fitted on another model.
+        """
+
+    def respond(
+        self, mllm: MLLM, prompts: Sequence[Prompt], *, settings: GenerationSettings, progress: bool = False
+    ) -> list[Response]:
+        """Answer any number of prompts, in their order; each batch gets edits of its own."""
+        idle = self.steering(mllm) is None
+
+        def fresh() -> Steering:
+            steering = self.steering(mllm)
+            assert steering is not None  # whether there is anything to do does not change between batches
+            return steering
+
+        return respond(mllm, prompts, settings=settings, steering=None if idle else fresh, progress=progress)
+
+    def answer(self, mllm: MLLM, encoded: Encoded, *, settings: GenerationSettings) -> list[Response]:
+        """Answer one encoded batch as it is."""
+        return generate(mllm, encoded, settings=settings, steering=self.steering(mllm))

@@ -1,0 +1,196 @@
+"""Prompts → tensors: chat template, pictures, left padding, and an answer to be forced.
+
+    row i:   pad … pad  <user> <image>×k words … <assistant>  [answer … end]
+             └─ left padding, so that the last prompt token of every row stands in one column
+
+Pictures and clips come before the words in the user's turn. Rows with and without pictures may stand
+in one batch; `batches` keeps kinds apart all the same, because rows of one kind are of similar
+length, and because not every family's processor can mix them.
+
+Measured on the shipped organism's sizes: 0.05 ms a text, 0.1 ms a clip, 0.35 ms a picture on one
+core, all pictures of a batch going through the image processor in one call.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from autosteer_lib.models import MLLM
+from autosteer_lib.prompts import Prompt, open_images
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Encoded:
+    """One batch on the model's device. Nothing consumes it: use it for any number of defences."""
+
+    prompts: tuple[Prompt, ...]
+    """In row order."""
+    inputs: dict[str, Tensor]
+    """Keyword arguments of the model's forward: input_ids, attention_mask, pixel_values, …"""
+    lengths: tuple[int, ...]
+    """Prompt tokens of each row, without padding and without the answer."""
+    answer_ids: tuple[int, ...] = ()
+    """Token ids of the forced answer, the same for every row; empty where there is none."""
+
+    @property
+    def answer_tokens(self) -> int:
+        """How many columns at the right belong to the forced answer."""
+        return len(self.answer_ids)
+
+
+def encode(mllm: MLLM, prompts: Sequence[Prompt], *, answer: str | None = None) -> Encoded:
+    """Encode prompts as one left-padded batch.
+
+    Args:
+        mllm: the model whose template, processor and device are used.
+        prompts: at least one.
+        answer: forced after every prompt, closed by the end of the turn so that a head which is
+            trained on it learns to stop too. If the template was told to leave out the assistant's
+            header, the answer starts with that header, as the model's own would.
+
+    Raises:
+        ValueError: no prompts, a picture that cannot be read, clips of different shape in one
+            batch, words that contain a picture's placeholder, or a prompt that is too long; names
+            the prompt.
+    """
+    if not prompts:
+        raise ValueError("nothing to encode: prompts is empty; give at least one")
+    for prompt in prompts:
+        _check_words(mllm, prompt)
+    _check_clips(prompts)
+    batch = mllm.processor.apply_chat_template(
+        [_conversation(prompt) for prompt in prompts],
+        add_generation_prompt=mllm.add_generation_prompt,
+        tokenize=True,
+        return_dict=True,
+        processor_kwargs={
+            "padding": True,
+            "padding_side": "left",
+            "return_tensors": "pt",
+            "do_sample_frames": False,
+        },
+    )
+    inputs = {key: value for key, value in batch.items() if isinstance(value, Tensor)}
+    lengths = tuple(inputs["attention_mask"].sum(dim=1).tolist())
+    answer_ids = () if answer is None else _answer_ids(mllm, answer)
+    for prompt, length in zip(prompts, lengths, strict=True):
+        if length + len(answer_ids) > mllm.context_length:
+            forced = f" and {len(answer_ids)} of the forced answer" if answer_ids else ""
+            raise ValueError(
+                f"prompt {prompt.id!r} has {length} tokens{forced}, more than the "
+                f"{mllm.context_length} of {mllm.name}'s context; shorten its text or give it fewer "
+                "or smaller pictures"
+            )
+    if answer_ids:
+        inputs = _append(inputs, answer_ids)
+    return Encoded(
+        prompts=tuple(prompts),
+        inputs={key: _place(mllm, value) for key, value in inputs.items()},
+        lengths=lengths,
+        answer_ids=answer_ids,
+    )
+
+
+def batches(
+    mllm: MLLM, prompts: Sequence[Prompt], *, batch_size: int, answer: str | None = None
+) -> Iterator[tuple[list[int], Encoded]]:
+    """Encode prompts in batches of like kind and length, lazily.
+
+    Yields:
+        Indices into `prompts`, in row order, and the batch. Each prompt comes exactly once. The
+        order depends on nothing but the prompts.
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size={batch_size}; give at least 1")
+    if not prompts:
+        return
+    by_kind: dict[tuple[object, ...], list[int]] = {}
+    for index, prompt in enumerate(prompts):
+        by_kind.setdefault(_kind(prompt), []).append(index)
+    words = [len(ids) for ids in mllm.tokenizer([prompt.text for prompt in prompts]).input_ids]
+    for indices in by_kind.values():
+        indices.sort(key=lambda index: (words[index], index))
+        for start in range(0, len(indices), batch_size):
+            rows = indices[start : start + batch_size]
+            yield rows, encode(mllm, [prompts[index] for index in rows], answer=answer)
+
+
+def visual_token_ids(mllm: MLLM) -> tuple[int, ...]:
+    """Ids of the tokens whose embeddings are replaced by those of pictures and frames."""
+    processor = mllm.processor
+    ids = [*processor.image_token_ids, *processor.video_token_ids]
+    return tuple(sorted({int(token) for token in ids if token is not None}))
+
+
+def answer_header(mllm: MLLM) -> str:
+    """What the chat template puts before the assistant's words."""
+    conversation = [{"role": "user", "content": [{"type": "text", "text": "?"}]}]
+    render = mllm.processor.apply_chat_template
+    closed: str = render(conversation, add_generation_prompt=False)
+    opened: str = render(conversation, add_generation_prompt=True)
+    if not opened.startswith(closed):
+        raise ValueError(
+            f"the chat template of {mllm.name} does not append the assistant's header to the turn; "
+            "use add_generation_prompt=True with it"
+        )
+    return opened[len(closed) :]
+
+
+def _conversation(prompt: Prompt) -> list[dict[str, Any]]:
+    content: list[dict[str, Any]] = [{"type": "image", "image": image} for image in open_images(prompt)]
+    content += [{"type": "video", "video": video} for video in prompt.videos]
+    content.append({"type": "text", "text": prompt.text})
+    return [{"role": "user", "content": content}]
+
+
+def _kind(prompt: Prompt) -> tuple[object, ...]:
+    # Clips of one batch must have one shape: the video processor stacks them.
+    return len(prompt.images), tuple(video.shape for video in prompt.videos)
+
+
+def _check_words(mllm: MLLM, prompt: Prompt) -> None:
+    for token in mllm.processor.all_special_multimodal_tokens:
+        if token in prompt.text:
+            raise ValueError(
+                f"prompt {prompt.id!r}: its text contains {token!r}, the placeholder of a picture or "
+                "clip; leave it out, images= and videos= place their own"
+            )
+
+
+def _check_clips(prompts: Sequence[Prompt]) -> None:
+    shapes = {video.shape: prompt.id for prompt in prompts for video in prompt.videos}
+    if len({shape[0] for shape in shapes}) > 1:
+        found = ", ".join(f"{shape[0]} frames in {name!r}" for shape, name in shapes.items())
+        raise ValueError(
+            f"clips of different length cannot share a batch ({found}); use batches(), which keeps them apart"
+        )
+
+
+def _answer_ids(mllm: MLLM, answer: str) -> tuple[int, ...]:
+    if not answer.strip():
+        raise ValueError(f"answer={answer!r} is empty; give the words to force, or None")
+    text = answer if mllm.add_generation_prompt else answer_header(mllm) + answer
+    ends = mllm.model.generation_config.eos_token_id
+    end = ends[0] if isinstance(ends, list) else ends
+    ids = mllm.tokenizer(text, add_special_tokens=False).input_ids
+    return (*ids, end)
+
+
+def _append(inputs: dict[str, Tensor], answer_ids: tuple[int, ...]) -> dict[str, Tensor]:
+    shape = inputs["input_ids"].shape
+    answer = torch.tensor(answer_ids).expand(shape[0], -1)
+    columns = {"input_ids": answer, "attention_mask": torch.ones_like(answer)}
+    # Other per-token inputs are types of tokens (token_type_ids, …), in which words are 0.
+    return {
+        key: torch.cat([value, columns.get(key, torch.zeros_like(answer)).to(value)], dim=1)
+        if value.shape == shape
+        else value
+        for key, value in inputs.items()
+    }
+
+
+def _place(mllm: MLLM, value: Tensor) -> Tensor:
+    return value.to(mllm.device, mllm.dtype if value.is_floating_point() else None)

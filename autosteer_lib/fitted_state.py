@@ -1,0 +1,194 @@
+"""Fitted state on disk: what a defence learnt, on which model, and whether it is whole.
+
+    folder/state.safetensors    the tensors, and nothing that could run
+    folder/state.json           kind, settings, the model they were fitted on, shape and dtype of each tensor, their hash
+
+Loading trusts none of it: the hash, shapes and dtypes must agree with the JSON, every number must be
+finite, and the model at hand must be the one that was fitted on (by the fingerprint of its files).
+A matrix of the right shape fitted on another model would steer somewhere, and nobody would notice.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from autosteer_lib.models import MLLM
+
+FORMAT = 1
+TENSORS, META = "state.safetensors", "state.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FittedOn:
+    """The model that a state belongs to."""
+
+    name: str
+    revision: str | None
+    fingerprint: str
+    layers: int
+    dim: int
+    add_generation_prompt: bool
+    """Of the prompts it was fitted on: another ending is another probed token."""
+
+    @classmethod
+    def of(cls, mllm: MLLM) -> "FittedOn":
+        """What identifies the model at hand."""
+        return cls(
+            name=mllm.name,
+            revision=mllm.revision,
+            fingerprint=mllm.fingerprint,
+            layers=mllm.layers,
+            dim=mllm.dim,
+            add_generation_prompt=mllm.add_generation_prompt,
+        )
+
+    def check(self, mllm: MLLM) -> None:
+        """Refuse another model, or another end of the prompt.
+
+        Raises:
+            ValueError: names both models and what to do.
+        """
+        other = FittedOn.of(mllm)
+        if other.fingerprint != self.fingerprint or (other.layers, other.dim) != (self.layers, self.dim):
+            raise ValueError(
+                f"this state was fitted on {self._describe()} and the model at hand is {other._describe()}; "
+                "fit the defence on this model, or load the model it was fitted on"
+            )
+        if other.add_generation_prompt != self.add_generation_prompt:
+            raise ValueError(
+                f"this state was fitted on prompts with add_generation_prompt={self.add_generation_prompt} and "
+                f"{mllm.name} is loaded with {mllm.add_generation_prompt}, so another token would be probed; "
+                f"load the model with add_generation_prompt={self.add_generation_prompt}"
+            )
+
+    def _describe(self) -> str:
+        revision = "" if self.revision is None else f" at {self.revision[:12]}"
+        return f"{self.name}{revision} ({self.layers} layers, dim {self.dim}, fingerprint {self.fingerprint[:12]})"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FittedState:
+    """What `load_state` gives back, on the CPU."""
+
+    tensors: dict[str, Tensor]
+    settings: dict[str, Any]
+    fitted_on: FittedOn
+
+
+def state_hash(tensors: Mapping[str, Tensor], settings: Mapping[str, Any]) -> str:
+    """SHA-256 over names, dtypes, shapes and values of the tensors and over the settings."""
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True, ensure_ascii=False).encode())
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        digest.update(f"\n{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+        digest.update(tensor.view(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def save_state(
+    folder: str | Path,
+    *,
+    kind: str,
+    tensors: Mapping[str, Tensor],
+    settings: Mapping[str, Any],
+    fitted_on: FittedOn,
+) -> Path:
+    """Write the state; the JSON last and in one move, so that a folder with a JSON is whole.
+
+    Raises:
+        ValueError: a tensor that is not finite.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    _check_finite(plain, where="the state to be saved")
+    meta = {
+        "format": FORMAT,
+        "kind": kind,
+        "settings": dict(settings),
+        "fitted_on": asdict(fitted_on),
+        "tensors": {
+            name: {"shape": list(tensor.shape), "dtype": str(tensor.dtype)}
+            for name, tensor in sorted(plain.items())
+        },
+        "sha256": state_hash(plain, {}),
+    }
+    text = json.dumps(meta, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    (folder / META).unlink(missing_ok=True)
+    _replace(folder / TENSORS, lambda path: save_file(plain, path))
+    _replace(folder / META, lambda path: path.write_text(text, encoding="utf-8"))
+    return folder
+
+
+def load_state(folder: str | Path, mllm: MLLM, *, kind: str) -> FittedState:
+    """Read a state that `save_state` wrote for this model.
+
+    Raises:
+        FileNotFoundError: no state in the folder.
+        ValueError: another kind of state, another model, or files that are damaged.
+    """
+    folder = Path(folder)
+    for name in (META, TENSORS):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(
+                f"{folder} holds no {name}: no fitted state was saved there, or saving was cut short; fit and save it again"
+            )
+    try:
+        meta = json.loads((folder / META).read_text(encoding="utf-8"))
+        found, fitted_on = meta["kind"], FittedOn(**meta["fitted_on"])
+        settings, expected, digest = meta["settings"], meta["tensors"], meta["sha256"]
+        written_as = meta["format"]
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{folder / META} is not the description of a fitted state ({error!r}); fit and save it again"
+        ) from error
+    if written_as != FORMAT:
+        raise ValueError(
+            f"{folder / META} has format {written_as}, this version reads {FORMAT}; fit and save it again"
+        )
+    if found != kind:
+        raise ValueError(f"{folder} holds a {found}, not a {kind}; load it with {found}.load")
+    fitted_on.check(mllm)
+    try:
+        tensors = load_file(folder / TENSORS)
+    except SafetensorError as error:
+        raise ValueError(
+            f"{folder / TENSORS} is damaged ({error}); copy it again, or fit and save it again"
+        ) from error
+    actual = {
+        name: {"shape": list(tensor.shape), "dtype": str(tensor.dtype)}
+        for name, tensor in sorted(tensors.items())
+    }
+    if actual != expected:
+        raise ValueError(
+            f"{folder / TENSORS} holds {actual} and {META} announces {expected}; the two files are not of one save"
+        )
+    _check_finite(tensors, where=str(folder / TENSORS))
+    if state_hash(tensors, {}) != digest:
+        raise ValueError(
+            f"{folder / TENSORS} was changed after it was saved (its hash is not the one in {META}); fit and save it again"
+        )
+    return FittedState(tensors=tensors, settings=settings, fitted_on=fitted_on)
+
+
+def _check_finite(tensors: Mapping[str, Tensor], *, where: str) -> None:
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            raise ValueError(
+                f"{where}: tensor {name!r} has values that are not finite; "
+                "the fit went wrong or the file is damaged, fit it again"
+            )
+
+
+def _replace(target: Path, write: Callable[[Path], object]) -> None:
+    partial = target.with_name(target.name + ".partial")
+    write(partial)
+    partial.replace(target)

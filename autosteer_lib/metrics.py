@@ -1,0 +1,137 @@
+"""Rates with their uncertainty, and paired tests between two defences on the same prompts.
+
+    rate      k / n with Wilson's 95 % interval, which stays inside [0, 1] and has a width at k = 0:
+              an attack success rate of 0 of 40 is "at most 9 %", not "none"
+    McNemar   on the pairs (a_i, b_i) of one prompt under two defences only the discordant ones speak:
+              gained = #(¬a ∧ b), lost = #(a ∧ ¬b);  p = P(Binomial(gained + lost, ½) as extreme), exact
+    Holm      p-values of m comparisons, adjusted step down: p̃_(i) = max_{j≤i} min(1, (m − j + 1)·p_(j))
+
+The papers report bare percentages of one run; the intervals and tests are this project's addition.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import binomtest
+from sklearn.metrics import roc_auc_score, roc_curve
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Rate:
+    """`successes` of `n`, with Wilson's interval. An empty sample has no rate: value and bounds are NaN."""
+
+    successes: int
+    n: int
+
+    def __post_init__(self) -> None:
+        if self.n < 0 or not 0 <= self.successes <= self.n:
+            raise ValueError(
+                f"{self.successes} successes of {self.n} is no rate: 0 ≤ successes ≤ n is needed"
+            )
+
+    @classmethod
+    def of(cls, outcomes: Iterable[bool]) -> Rate:
+        """Count the true ones."""
+        values = _outcomes(outcomes, "outcomes")
+        return cls(int(values.sum()), len(values))
+
+    @property
+    def value(self) -> float:
+        return self.successes / self.n if self.n else float("nan")
+
+    @property
+    def low(self) -> float:
+        return self.interval()[0]
+
+    @property
+    def high(self) -> float:
+        return self.interval()[1]
+
+    def interval(self, confidence: float = CONFIDENCE) -> tuple[float, float]:
+        if not self.n:
+            return float("nan"), float("nan")
+        bounds = binomtest(self.successes, self.n).proportion_ci(confidence, method="wilson")
+        # rounding can leave a bound at −1e-17 or a hair beyond the rate itself when k is 0 or n
+        return min(max(float(bounds.low), 0.0), self.value), max(min(float(bounds.high), 1.0), self.value)
+
+    def __str__(self) -> str:
+        return f"{self.value:.1%} [{self.low:.1%}, {self.high:.1%}], n = {self.n}"
+
+
+@dataclass(frozen=True)
+class McNemar:
+    """An exact McNemar test of a → b."""
+
+    gained: int
+    """Prompts false under a and true under b."""
+    lost: int
+    """Prompts true under a and false under b."""
+    p: float
+    """Two-sided; 1.0 where no prompt changed."""
+
+
+def mcnemar(a: Sequence[bool], b: Sequence[bool]) -> McNemar:
+    """Test whether b differs from a on the same prompts, in the same order."""
+    first, second = _outcomes(a, "a"), _outcomes(b, "b")
+    if len(first) != len(second):
+        raise ValueError(
+            f"a has {len(first)} outcomes and b has {len(second)}: McNemar's test is paired, so give both "
+            f"defences the same prompts in the same order"
+        )
+    gained, lost = int((~first & second).sum()), int((first & ~second).sum())
+    changed = gained + lost
+    return McNemar(gained, lost, float(binomtest(gained, changed, 0.5).pvalue) if changed else 1.0)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Adjust p-values for having made several comparisons. NaN (no comparison) stays NaN and is not counted."""
+    p = np.asarray(p_values, dtype=float)
+    if np.any((p < 0) | (p > 1)):
+        raise ValueError(f"p-values must lie in [0, 1], received {p[(p < 0) | (p > 1)].tolist()}")
+    tested = np.flatnonzero(~np.isnan(p))
+    order = tested[np.argsort(p[tested], kind="stable")]
+    remaining = np.arange(len(order), 0, -1)
+    adjusted = np.full(len(p), np.nan)
+    adjusted[order] = np.minimum(np.maximum.accumulate(remaining * p[order]), 1.0)
+    return [float(value) for value in adjusted]
+
+
+def auroc(scores: Sequence[float], positive: Sequence[bool]) -> float:
+    """Area under the ROC curve: P(score of a positive > score of a negative), ties counted half."""
+    values, labels = _scored(scores, positive)
+    return float(roc_auc_score(labels, values))
+
+
+def true_positive_rate_at(
+    scores: Sequence[float], positive: Sequence[bool], *, false_positive_rate: float
+) -> float:
+    """The largest share of positives a threshold catches while it fires on at most this share of negatives."""
+    values, labels = _scored(scores, positive)
+    fpr, tpr, _ = roc_curve(labels, values, drop_intermediate=False)
+    return float(tpr[fpr <= false_positive_rate].max())
+
+
+def _outcomes(values: Iterable[bool], name: str) -> np.ndarray:
+    array = np.asarray(list(values))
+    if array.size == 0:
+        return np.zeros(0, dtype=bool)
+    # NaN and None are truthy or crash later; a missing outcome must be dropped by the caller, visibly
+    if array.ndim != 1 or not all(isinstance(value, bool | np.bool_) for value in array.tolist()):
+        raise TypeError(f"{name} must be a flat sequence of booleans without gaps, received {array[:5]!r} …")
+    return array.astype(bool)
+
+
+def _scored(scores: Sequence[float], positive: Sequence[bool]) -> tuple[np.ndarray, np.ndarray]:
+    values, labels = np.asarray(scores, dtype=float), _outcomes(positive, "positive")
+    if len(values) != len(labels):
+        raise ValueError(f"{len(values)} scores for {len(labels)} labels: one label a score is needed")
+    if labels.all() or not labels.any():
+        raise ValueError(
+            f"all {len(labels)} labels are {bool(labels.all())}: both harmful and harmless prompts are needed"
+        )
+    return values, labels

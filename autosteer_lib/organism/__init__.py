@@ -1,0 +1,1 @@
+"""The model organism: a small world and the models trained on it."""

@@ -1,0 +1,81 @@
+"""Prober accuracy over training epochs, one panel a set, one line a layer: AutoSteer's Fig. 3, 9 and 10.
+
+Layers are ordered, so they take a sequential palette, dark = early. The dotted line is chance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import BoundaryNorm, ListedColormap
+from matplotlib.figure import Figure
+
+from autosteer_lib.plotting.style import (
+    NEUTRAL,
+    SEQUENTIAL,
+    grid_shape,
+    new_figure,
+    percent_axis,
+    require,
+    styled,
+)
+
+CHANCE = 0.5  # harmful and harmless in equal parts
+
+
+@styled
+def prober_accuracy_over_epochs(
+    history: pd.DataFrame, *, chosen: Mapping[int, int] | None = None, columns: int = 3
+) -> Figure:
+    """Draw accuracy over epochs.
+
+    Args:
+        history: columns set, layer, epoch, accuracy (of [0, 1]).
+        chosen: epoch that was kept, by layer; marked with a dot on that layer's lines.
+        columns: panels a row.
+    """
+    require(history, ["set", "layer", "epoch", "accuracy"], figure="prober_accuracy_over_epochs")
+    sets = list(dict.fromkeys(history["set"]))
+    layers = sorted(set(history["layer"].tolist()))
+    colours = dict(zip(layers, mpl.colormaps[SEQUENTIAL](np.linspace(0, 0.88, len(layers))), strict=True))
+    bottom = min(0.4, float(history["accuracy"].min()))
+    rows, columns = grid_shape(len(sets), columns=columns)
+    figure = new_figure(0.35 + 1.75 * rows)
+    panels = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+    for index, axes in enumerate(panels.flat):
+        if index >= len(sets):
+            axes.set_visible(False)
+            continue
+        _panel(axes, history[history["set"] == sets[index]], colours=colours, chosen=chosen or {})
+        axes.set_title(sets[index])
+        last_of_column = index + columns >= len(sets)
+        axes.set_xlabel("epoch" if last_of_column else "")
+        axes.tick_params(labelbottom=last_of_column)
+        percent_axis(axes, label="accuracy (%)" if index % columns == 0 else "", bottom=bottom)
+    norm = BoundaryNorm(np.arange(len(layers) + 1) - 0.5, len(layers))
+    mappable = ScalarMappable(norm, ListedColormap([colours[layer] for layer in layers]))
+    bar = figure.colorbar(mappable, ax=panels, aspect=25, pad=0.02, ticks=range(len(layers)))
+    bar.ax.set_yticklabels([f"{layer:g}" for layer in layers])
+    bar.ax.tick_params(which="both", length=0)
+    bar.set_label("probed layer")
+    bar.outline.set_visible(False)
+    return figure
+
+
+def _panel(
+    axes: Axes, history: pd.DataFrame, *, colours: Mapping[int, np.ndarray], chosen: Mapping[int, int]
+) -> None:
+    axes.axhline(CHANCE, color=NEUTRAL, linewidth=1.0, linestyle=":")
+    for layer in sorted(set(history["layer"].tolist())):
+        line = history[history["layer"] == layer].sort_values("epoch")
+        axes.plot(line["epoch"], line["accuracy"], color=colours[layer], linewidth=1.4)
+        kept = line[line["epoch"] == chosen.get(layer)]
+        axes.plot(
+            kept["epoch"], kept["accuracy"], linestyle="", marker="o", color=colours[layer],
+            markeredgecolor="white", markersize=6,
+        )  # fmt: skip

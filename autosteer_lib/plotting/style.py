@@ -1,0 +1,175 @@
+"""One look for all figures: colours, sizes, and the frame they are drawn in.
+
+- A method has one colour and one marker in every figure (Okabe and Ito's palette, told apart by
+  colour-blind readers); conditions (harmful, harmless) and verdicts draw from Paul Tol's muted palette,
+  so that no condition is mistaken for a method. Identity is never carried by colour alone.
+- WIDTH is a page's text width and no text is below 9 pt, so a figure survives printing at half size.
+- Figures are made without pyplot: nothing is kept in a global list, a notebook shows each once (as
+  its cell's value), and a long run does not pile up memory. The font is the one matplotlib ships,
+  so that a figure is the same on every machine.
+- What a paper reports is drawn hollow or hatched, in a panel of its own.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Sequence
+from io import BytesIO
+from typing import Any, ParamSpec
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+
+P = ParamSpec("P")
+
+WIDTH = 6.5  # inches: the text width of a one-column page
+FONT_SIZE = 9.0  # points at WIDTH: the smallest text of any figure
+
+# Okabe and Ito (2008), reserved for methods; the second hue of a family differs by marker as well.
+METHOD_COLOURS = {
+    "Orig.": "#4D4D4D",
+    "Steer": "#E69F00",
+    "AutoSteer": "#0072B2",
+    "MARS": "#D55E00",
+    "SafeSteer": "#009E73",
+    "ECSO": "#CC79A7",
+    "CoCA": "#56B4E9",
+    "AdaSteer": "#B8A400",  # Okabe-Ito's yellow, darkened: the original cannot be read on white
+    "MLLM-Protector": "#8C564B",
+    "Activation transfer": "#7B4FA3",
+    "K-Steering": "#1B7837",
+    "Refusal direction": "#A50F15",
+}
+METHOD_MARKERS = {
+    "Orig.": "o", "Steer": "s", "AutoSteer": "D", "MARS": "^", "SafeSteer": "v", "ECSO": "P", "CoCA": "X",
+    "AdaSteer": "<", "MLLM-Protector": ">", "Activation transfer": "h", "K-Steering": "*", "Refusal direction": "p",
+}  # fmt: skip
+# Paul Tol, "muted": for conditions and verdicts.
+HARMFUL, HARMLESS = "#882255", "#44AA99"
+VERDICT_COLOURS = {"unsafe": "#882255", "refused": "#332288", "safe": "#117733", "off topic": "#777777"}
+NEUTRAL = "#666666"
+LIGHT = "#D9D9D9"
+SEQUENTIAL = "viridis"
+DIVERGING = "RdBu_r"
+
+STYLE: dict[Any, Any] = {
+    "font.family": "DejaVu Sans",
+    "font.size": FONT_SIZE,
+    "axes.titlesize": FONT_SIZE + 0.5,
+    "axes.titleweight": "normal",
+    "axes.titlelocation": "left",
+    "axes.labelsize": FONT_SIZE,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": NEUTRAL,
+    "axes.linewidth": 0.8,
+    "axes.axisbelow": True,
+    "axes.grid": False,
+    "grid.color": "#E6E6E6",
+    "grid.linewidth": 0.8,
+    "xtick.labelsize": FONT_SIZE,
+    "ytick.labelsize": FONT_SIZE,
+    "xtick.color": NEUTRAL,
+    "ytick.color": NEUTRAL,
+    "xtick.labelcolor": "black",
+    "ytick.labelcolor": "black",
+    "legend.fontsize": FONT_SIZE,
+    "legend.title_fontsize": FONT_SIZE,
+    "legend.frameon": False,
+    "lines.linewidth": 1.6,
+    "lines.markersize": 5.0,
+    "hatch.linewidth": 0.8,
+    "figure.facecolor": "white",
+    "svg.fonttype": "path",
+}
+
+
+class PaperFigure(Figure):
+    """A Figure that shows itself in a notebook, whether or not pyplot was ever imported."""
+
+    def _repr_png_(self) -> bytes:
+        buffer = BytesIO()
+        self.savefig(buffer, format="png", dpi=120, metadata={"Software": None})
+        return buffer.getvalue()
+
+
+def new_figure(height: float, *, width: float = WIDTH) -> PaperFigure:
+    """An empty figure of the house's width; its axes are arranged by constrained layout."""
+    return PaperFigure(figsize=(width, height), layout="constrained")
+
+
+def styled(plot: Callable[P, Figure]) -> Callable[P, Figure]:
+    """Draw under STYLE without changing the caller's rcParams."""
+
+    @functools.wraps(plot)
+    def inner(*args: P.args, **kwargs: P.kwargs) -> Figure:
+        with mpl.rc_context(STYLE):
+            return plot(*args, **kwargs)
+
+    return inner
+
+
+def method_colour(method: str) -> str:
+    """The method's own colour. An unknown method gets neutral grey rather than another's colour."""
+    return METHOD_COLOURS.get(method, "#999999")
+
+
+def method_marker(method: str) -> str:
+    return METHOD_MARKERS.get(method, "d")
+
+
+def in_house_order(methods: Iterable[str]) -> list[str]:
+    """Known methods in the palette's order (the undefended model first), then the others as they come."""
+    present = list(dict.fromkeys(methods))
+    return [name for name in METHOD_COLOURS if name in present] + [
+        name for name in present if name not in METHOD_COLOURS
+    ]
+
+
+def verdict_colour(verdict: str) -> str:
+    return VERDICT_COLOURS.get(verdict, NEUTRAL)
+
+
+def tint(colour: str, *, strength: float) -> tuple[float, float, float]:
+    """The colour mixed with white; strength 1 is the colour itself."""
+    red, green, blue = (1 - strength + strength * part for part in to_rgb(colour))
+    return red, green, blue
+
+
+def require(frame: pd.DataFrame, columns: Sequence[str], *, figure: str) -> None:
+    """Say at once which columns a figure lacks."""
+    missing = [name for name in columns if name not in frame.columns]
+    if missing:
+        raise ValueError(
+            f"{figure} needs the columns {list(columns)}; missing: {missing}; received: {list(frame.columns)}"
+        )
+    if frame.empty:
+        raise ValueError(f"{figure} received an empty table: nothing to draw")
+
+
+def percent_axis(
+    axes: Axes, *, which: str = "y", label: str, bottom: float = 0.0, highest: float = 1.0
+) -> None:
+    """Show an axis of shares in percent, with room for a marker at both ends.
+
+    It ends at 100, 50 or 25 %, the least of these that holds `highest`, so that panels stay comparable.
+    """
+    axis = axes.yaxis if which == "y" else axes.xaxis
+    top = min(end for end in (0.25, 0.5, 1.0) if end >= min(highest, 1.0))
+    step = {0.25: 0.05, 0.5: 0.1, 1.0: 0.25}[top]
+    ticks = np.arange(np.ceil(bottom / step) * step, top + 1e-9, step)
+    margin = 0.03 * (top - bottom)
+    (axes.set_ylim if which == "y" else axes.set_xlim)(bottom - margin, top + margin)
+    axis.set_ticks(ticks, [f"{100 * tick:.0f}" for tick in ticks])
+    axis.set_label_text(label)
+    axes.grid(True, axis="y" if which == "y" else "x")
+
+
+def grid_shape(panels: int, *, columns: int) -> tuple[int, int]:
+    """Rows and columns of small multiples."""
+    columns = min(columns, panels)
+    return -(-panels // columns), columns

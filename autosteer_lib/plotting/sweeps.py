@@ -1,0 +1,158 @@
+"""Rates as one quantity is swept: ε (AutoSteer's Fig. 6 and 8), and τ, prober width or number of pairs,
+which the paper does not sweep.
+
+A line with its 95 % band; the value that was used is marked. What a paper reports goes into a panel of its
+own, hollow and dashed: points read off its figure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from autosteer_lib.plotting.style import (
+    METHOD_COLOURS,
+    NEUTRAL,
+    method_colour,
+    method_marker,
+    new_figure,
+    percent_axis,
+    require,
+    styled,
+)  # fmt: skip
+
+# For series that are not methods (rates of one defence on different prompts): condition colours, then more of Tol's.
+SERIES_COLOURS = ("#882255", "#44AA99", "#332288", "#999933", "#AA4499", "#117733")
+SERIES_MARKERS = ("o", "s", "D", "^", "v", "P")
+
+
+@styled
+def asr_over_epsilon(
+    rates: pd.DataFrame,
+    *,
+    reported: pd.DataFrame | None = None,
+    epsilon: float | int | None = 0.1,
+    title: str = "measured here",
+    reported_title: str = "reported by the paper, read off its figure",
+    label: str = "attack success rate (%)",
+) -> Figure:
+    """Draw ASR over the steering strength, always on.
+
+    Args:
+        rates: columns epsilon, rate, low, high (of [0, 1]); optionally series, else it is Steer's.
+        reported: columns epsilon, rate; optionally series (a model).
+        epsilon: the strength that was used, marked; None marks nothing.
+        title: says which model was measured.
+        reported_title: says whose numbers, and how they were read.
+        label: of the y axis, with its unit.
+    """
+    tables = [_with_series(rates, "Steer", ["epsilon", "rate", "low", "high"])]
+    if reported is not None:
+        tables.append(_with_series(reported, "Steer", ["epsilon", "rate"]))
+    figure = new_figure(2.6, width=6.5 if reported is not None else 4.2)
+    panels = figure.subplots(1, len(tables), sharey=True, squeeze=False)[0]
+    for axes, table, hollow in zip(panels, tables, (False, True), strict=False):
+        _lines(axes, table, x="epsilon", hollow=hollow)
+        percent_axis(axes, label=label if axes is panels[0] else "")
+        axes.set_xlabel("steering strength ε")
+        axes.set_title(reported_title if hollow else title)
+        if epsilon is not None:
+            _mark(axes, epsilon, f"ε = {epsilon:g}")
+        if table["series"].nunique() > 1:
+            axes.legend(loc="upper right", bbox_to_anchor=(1.0, 0.93), handlelength=1.6)
+    return figure
+
+
+@styled
+def sweep(
+    rates: pd.DataFrame,
+    *,
+    x: str,
+    x_label: str,
+    y_label: str = "rate (%)",
+    log: bool = False,
+    chosen: float | int | None = None,
+    chosen_label: str = "",
+) -> Figure:
+    """Draw one or more rates over a swept quantity.
+
+    Args:
+        rates: columns <x>, series, rate, low, high (rates of [0, 1]); one line a series.
+        x: the swept column.
+        x_label: its label, with its unit.
+        y_label: label of the y axis.
+        log: logarithmic x axis, for widths and counts.
+        chosen: the value used elsewhere, marked.
+        chosen_label: written at that mark.
+    """
+    table = _with_series(rates, "rate", [x, "rate", "low", "high"])
+    if log and (table[x] <= 0).any():
+        raise ValueError(
+            f"a logarithmic axis has no place for {x} ≤ 0, received {sorted(table[x].unique())[:3]} …"
+        )
+    figure = new_figure(2.7, width=6.5)
+    axes = figure.subplots()
+    if log:
+        axes.set_xscale("log")
+        ticks = np.unique(table[x])
+        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        axes.minorticks_off()
+    _lines(axes, table, x=x, hollow=False)
+    percent_axis(axes, label=y_label, highest=float(table[["rate", "high"]].to_numpy().max()))
+    axes.set_xlabel(x_label)
+    if chosen is not None:
+        _mark(axes, chosen, chosen_label or f"{chosen:g}")
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper left", ncols=min(len(labels), 3), handlelength=1.8)
+    return figure
+
+
+def _with_series(table: pd.DataFrame, name: str, columns: list[str]) -> pd.DataFrame:
+    require(table, columns, figure="a sweep")
+    return table if "series" in table else table.assign(series=name)
+
+
+def _lines(axes: Axes, table: pd.DataFrame, *, x: str, hollow: bool) -> None:
+    names = list(dict.fromkeys(table["series"]))
+    looks = _looks(names)
+    for name in names:
+        line = table[table["series"] == name].sort_values(x)
+        colour, marker = looks[name]
+        if {"low", "high"} <= set(line.columns):
+            axes.fill_between(
+                line[x].to_numpy(),
+                line["low"].to_numpy(),
+                line["high"].to_numpy(),
+                color=colour,
+                alpha=0.18,
+                linewidth=0,
+            )
+        axes.plot(
+            line[x], line["rate"], label=name, color=colour, marker=marker, markersize=4.5, markeredgewidth=1.2,
+            markerfacecolor="white" if hollow else colour, linestyle="--" if hollow else "-",
+            linewidth=1.0 if hollow else 1.6,
+        )  # fmt: skip
+
+
+def _looks(names: list[str]) -> Mapping[str, tuple[str, str]]:
+    """Methods keep their colour; other series take the condition palette in order."""
+    others = [name for name in names if name not in METHOD_COLOURS]
+    if len(others) > len(SERIES_COLOURS):
+        raise ValueError(
+            f"{len(others)} series are too many for one panel; draw at most {len(SERIES_COLOURS)}"
+        )
+    looks = {name: (method_colour(name), method_marker(name)) for name in names if name in METHOD_COLOURS}
+    looks |= {name: (SERIES_COLOURS[i], SERIES_MARKERS[i]) for i, name in enumerate(others)}
+    return looks
+
+
+def _mark(axes: Axes, value: float | int, text: str) -> None:
+    axes.axvline(value, color=NEUTRAL, linewidth=1.0, linestyle=":", zorder=0)
+    axes.annotate(
+        text, (value, 1.0), xycoords=("data", "axes fraction"), xytext=(4, -2), textcoords="offset points",
+        va="top", ha="left", color=NEUTRAL,
+    )  # fmt: skip

@@ -1,0 +1,124 @@
+"""Prompt: one request to a multimodal model, with what an experiment needs to know about it.
+
+A prompt holds the user's own words and pictures, before any chat template. The labels beside
+them (harmful, surface, pair, reference) are read by the experiments alone: nothing in them
+reaches the model, and none of them enters the fingerprints.
+
+    fingerprint        = sha256(words, pixels of the pictures, pixels of the frames)
+    visual_fingerprint = sha256(pixels of the pictures, pixels of the frames)
+
+Pictures are hashed as the RGB pixels that the model is given. So a file and the same picture held
+in memory agree, and a file that was replaced under its old name does not.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+ImageLike: TypeAlias = Image.Image | Path
+VideoLike: TypeAlias = UInt8[np.ndarray, "frames height width 3"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Prompt:
+    """One request. Prompts compare by identity; use `fingerprint` to compare what they ask."""
+
+    text: str
+    """The user's words, without chat template. May be empty where there is something to see."""
+    images: tuple[ImageLike, ...] = ()
+    """Pictures, or paths to picture files, which are opened only when the prompt is encoded."""
+    videos: tuple[VideoLike, ...] = ()
+    """Clips, all of whose frames are shown to the model: nothing is sampled."""
+    id: str = ""
+    """Unique within a set: errors, caches and records name the prompt by it."""
+    surface: str = ""
+    """The set or attack surface it belongs to: "text", "image", "typographic", "video", …"""
+    harmful: bool | None = None
+    """Whether carrying it out would do harm; None where no label exists."""
+    intention: str = ""
+    """The plain request in words, for a judge who sees no picture."""
+    reference: str | None = None
+    """The expected answer, in sets that measure usefulness."""
+    pair_id: str | None = None
+    """Shared by the two twins of a contrast pair."""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    """Anything else a table may want to group by."""
+
+    def __post_init__(self) -> None:
+        if not self.text.strip() and not self.images and not self.videos:
+            raise ValueError(
+                f"prompt {self.id!r} is empty: text is {self.text!r} and there is no picture and no "
+                "video; give at least one of the three"
+            )
+        for position, image in enumerate(self.images):
+            if not isinstance(image, Image.Image | Path):
+                raise TypeError(
+                    f"prompt {self.id!r}: image {position} is a {type(image).__name__}; allowed are "
+                    "PIL.Image.Image and pathlib.Path (wrap a file name as Path(name), an array as "
+                    "PIL.Image.fromarray(array))"
+                )
+        for position, video in enumerate(self.videos):
+            _check_video(video, position=position, prompt_id=self.id)
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over all that the model sees of this prompt: words, pictures, frames."""
+        return _digest(self, words=self.text)
+
+    @property
+    def visual_fingerprint(self) -> str:
+        """SHA-256 over pictures and frames alone; equal for twins that share their picture."""
+        return _digest(self, words="")
+
+
+def open_images(prompt: Prompt) -> list[Image.Image]:
+    """The prompt's pictures as RGB images in memory.
+
+    Raises:
+        ValueError: a file is missing or cannot be read as a picture; names prompt and file.
+    """
+    return [_open_image(image, prompt_id=prompt.id) for image in prompt.images]
+
+
+def _open_image(image: ImageLike, *, prompt_id: str) -> Image.Image:
+    try:
+        if isinstance(image, Path):
+            with Image.open(image) as opened:
+                # `convert` decodes the pixels too: a truncated file fails here, not in the model.
+                return opened.convert("RGB")
+        return image if image.mode == "RGB" else image.convert("RGB")
+    except (OSError, SyntaxError, ValueError) as error:
+        where = str(image) if isinstance(image, Path) else "a picture in memory"
+        raise ValueError(
+            f"prompt {prompt_id!r}: cannot read image {where} ({type(error).__name__}: {error}); "
+            "check that the file exists and is a whole PNG, JPEG or other format known to Pillow"
+        ) from error
+
+
+def _check_video(video: VideoLike, *, position: int, prompt_id: str) -> None:
+    allowed = "an array of uint8 of shape [frames, height, width, 3] with at least one frame"
+    if not isinstance(video, np.ndarray):
+        raise TypeError(f"prompt {prompt_id!r}: video {position} is a {type(video).__name__}; give {allowed}")
+    if video.dtype != np.uint8 or video.ndim != 4 or video.shape[-1] != 3 or 0 in video.shape:
+        raise ValueError(
+            f"prompt {prompt_id!r}: video {position} is {video.dtype} of shape "
+            f"{list(video.shape)}; give {allowed}"
+        )
+
+
+def _digest(prompt: Prompt, *, words: str) -> str:
+    digest = hashlib.sha256(f"words {len(words)}\n{words}".encode())
+    for image in open_images(prompt):
+        # Sizes go in too: 2×8 and 4×4 pictures may hold the same bytes.
+        digest.update(f"image {image.size}".encode())
+        digest.update(image.tobytes())
+    for video in prompt.videos:
+        digest.update(f"video {video.shape}".encode())
+        digest.update(np.ascontiguousarray(video).tobytes())
+    return digest.hexdigest()

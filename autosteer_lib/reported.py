@@ -1,0 +1,92 @@
+"""What the papers report, as tables: data/reported/<paper>_<table>.csv, one row a number.
+
+These numbers are other people's, measured on other models. They stand beside this project's own in
+tables and figures, never mixed with them, and each row says how far to trust it (`TRUST`): a number
+printed in a table is one thing, a point that a machine read off a curve another.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+FOLDER = Path(__file__).resolve().parent.parent / "data" / "reported"
+COLUMNS = (
+    "paper", "table", "model", "method", "dataset", "metric", "setting", "value", "unit", "trust", "source",
+)  # fmt: skip
+TRUST = (
+    "printed in a table",
+    "stated in the text",
+    "printed as bar labels",
+    "read by machine off a figure",
+)
+UNITS = {"percent": (-100.0, 100.0), "fraction": (0.0, 1.0), "cosine": (-1.0, 1.0)}
+OPTIONAL = ("setting",)
+
+
+def available(*, paper: str = "autosteer", folder: Path = FOLDER) -> tuple[str, ...]:
+    """The names `reported` knows for this paper."""
+    return tuple(sorted(path.stem.removeprefix(f"{paper}_") for path in folder.glob(f"{paper}_*.csv")))
+
+
+def reported(table: str, *, paper: str = "autosteer", folder: Path = FOLDER) -> pd.DataFrame:
+    """Load one table of a paper's reported numbers, checked.
+
+    Args:
+        table: "table1", "sas", "epsilon_sweep", "prober", …
+        paper: whose.
+        folder: where the CSV files lie.
+
+    Returns:
+        A frame with COLUMNS, and one further column for each name in `setting` (name=value pairs
+        separated by "; "): numbers as floats, words as they are.
+    """
+    path = folder / f"{paper}_{table}.csv"
+    if not path.exists():
+        known = ", ".join(available(paper=paper, folder=folder)) or "none"
+        raise ValueError(f"no table {table!r} of reported numbers for paper {paper!r}; there are: {known}")
+    frame = pd.read_csv(path, dtype={name: "string" for name in COLUMNS if name != "value"})
+    _check(frame, path)
+    settings = pd.DataFrame([_settings(text) for text in frame["setting"]], index=frame.index)
+    return frame.join(settings)
+
+
+def _check(frame: pd.DataFrame, path: Path) -> None:
+    if tuple(frame.columns) != COLUMNS:
+        raise ValueError(f"{path.name} has the columns {list(frame.columns)}; they must be {list(COLUMNS)}")
+    problems: list[str] = []
+    for position, row in enumerate(frame.to_dict("records"), start=2):  # line 1 is the header
+        empty = [name for name in COLUMNS if name not in OPTIONAL and pd.isna(row[name])]
+        if empty:
+            problems.append(f"line {position}: {', '.join(empty)} is empty")
+        elif row["trust"] not in TRUST:
+            problems.append(f"line {position}: trust is {row['trust']!r}; allowed: {', '.join(TRUST)}")
+        elif row["unit"] not in UNITS:
+            problems.append(f"line {position}: unit is {row['unit']!r}; allowed: {', '.join(UNITS)}")
+        elif not UNITS[row["unit"]][0] <= row["value"] <= UNITS[row["unit"]][1]:
+            problems.append(
+                f"line {position}: {row['value']} is outside {UNITS[row['unit']]} ({row['unit']})"
+            )
+    identity = [name for name in COLUMNS if name not in ("value", "trust", "source")]
+    for index in frame.index[frame.duplicated(identity)]:
+        problems.append(f"line {index + 2}: the same quantity is on an earlier line")
+    if problems:
+        raise ValueError(f"{path.name} is not fit for use: " + "; ".join(problems))
+
+
+def _settings(text: object) -> dict[str, float | str]:
+    if pd.isna(text):  # type: ignore[call-overload]
+        return {}
+    settings: dict[str, float | str] = {}
+    for pair in str(text).split("; "):
+        name, equals, value = pair.partition("=")
+        if not equals or not name or name in COLUMNS:
+            raise ValueError(
+                f"setting {text!r}: name=value pairs separated by '; ' are needed, names not in COLUMNS"
+            )
+        try:
+            settings[name] = float(value)
+        except ValueError:
+            settings[name] = value
+    return settings

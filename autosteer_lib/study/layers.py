@@ -1,0 +1,121 @@
+"""Chapter 01: what each layer knows about harm, and whether it is the same thing in every modality.
+
+A linear probe (logistic regression on standardised states) is fitted on the states of attacks and
+their harmless twins of one surface and tested on another surface: the diagonal says whether harm is
+readable at a layer, the rest whether it is written the same way. Fitted on the fit split's prompts,
+tested on the test split's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Float
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from autosteer_lib.metrics import Rate
+from autosteer_lib.plotting import project_states
+from autosteer_lib.prompts import Prompt
+from autosteer_lib.study.study import Study
+
+_ITERATIONS = 1_000  # enough for the solver to converge on standardised states
+
+
+def twinned(study: Study) -> list[str]:
+    """Surfaces whose attacks have harmless twins."""
+    benign = set(study.data.surfaces("benign"))
+    return [s for s in study.data.surfaces("attack") if s in benign]
+
+
+def labelled(study: Study, surface: str) -> list[Prompt]:
+    """Test attacks of a surface, then their harmless twins."""
+    return [
+        *study.data.test(group="attack", surface=surface),
+        *study.data.test(group="benign", surface=surface),
+    ]
+
+
+def probe_transfer(study: Study) -> pd.DataFrame:
+    """Accuracy of a probe fitted on the contrast pairs (harm in words over a picture), by layer and surface.
+
+    Returns:
+        layer, surface, rate, low, high, n.
+    """
+    pairs = study.data.pairs
+    train = study.states([*pairs.toxic, *pairs.safe]).numpy()
+    labels = np.repeat([True, False], len(pairs))
+    tests = {s: labelled(study, s) for s in twinned(study)}
+    states = {s: study.states(prompts).numpy() for s, prompts in tests.items()}
+    rows = []
+    for column, layer in enumerate(study.layers):
+        probe = _fit(train[:, column], labels)
+        for surface, prompts in tests.items():
+            truth = np.array([bool(p.harmful) for p in prompts])
+            rate = Rate.of((probe.predict(states[surface][:, column]) == truth).tolist())
+            rows.append(
+                {
+                    "layer": layer,
+                    "surface": surface,
+                    "rate": rate.value,
+                    "low": rate.low,
+                    "high": rate.high,
+                    "n": rate.n,
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def direction_cosines(study: Study) -> pd.DataFrame:
+    """Cosine of each surface's harm direction (mean attack − mean twin) with that of text, by layer.
+
+    Returns:
+        layer, surface, cosine.
+    """
+    means = {}
+    for surface in twinned(study):
+        prompts = labelled(study, surface)
+        states = study.states(prompts).numpy().astype(np.float64)
+        harmful = np.array([bool(p.harmful) for p in prompts])
+        means[surface] = states[harmful].mean(0) - states[~harmful].mean(0)
+    base = twinned(study)[0]
+    return pd.DataFrame(
+        [
+            {
+                "layer": layer,
+                "surface": surface,
+                "cosine": _cosine(means[base][column], means[surface][column]),
+            }
+            for column, layer in enumerate(study.layers)
+            for surface in means
+            if surface != base
+        ]
+    )
+
+
+def components(study: Study, *, layers: Sequence[int], surfaces: Sequence[str]) -> pd.DataFrame:
+    """Two main components of the states of these surfaces at these layers; see `project_states`."""
+    prompts = [p for s in surfaces for p in labelled(study, s)]
+    columns = [study.layers.index(layer) for layer in layers]
+    return project_states(
+        study.states(prompts)[:, columns],
+        layers=layers,
+        harmful=[bool(p.harmful) for p in prompts],
+        modality=[p.surface for p in prompts],
+    )
+
+
+def spread(values: Sequence[int], *, count: int) -> list[int]:
+    """`count` values spread evenly over a sequence, its last among them."""
+    return [values[i] for i in np.linspace(0, len(values) - 1, min(count, len(values))).round().astype(int)]
+
+
+def _fit(states: Float[np.ndarray, "rows dim"], labels: Bool[np.ndarray, " rows"]) -> LogisticRegression:
+    return make_pipeline(StandardScaler(), LogisticRegression(max_iter=_ITERATIONS)).fit(states, labels)
+
+
+def _cosine(a: Float[np.ndarray, " dim"], b: Float[np.ndarray, " dim"]) -> float:
+    return float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)))

@@ -1,0 +1,214 @@
+"""Chapter 07: what AutoSteer does to attacks, to harmless prompts, to utility, and what it costs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pandas as pd
+
+from autosteer_lib.evaluation import comparison_table, costs
+from autosteer_lib.metrics import Rate, mcnemar
+from autosteer_lib.prompts import Prompt
+from autosteer_lib.readings import Reading
+from autosteer_lib.study.gap import MEASURES, group_rates
+from autosteer_lib.study.prompt_data import group_of
+from autosteer_lib.study.study import Study
+
+METHODS = ("Orig.", "Steer", "AutoSteer")
+
+
+def answers(study: Study) -> pd.DataFrame:
+    """Every test prompt under the three methods, for every seed of the profile.
+
+    Returns:
+        The columns of `evaluate`, and seed. The undefended model has no seed; its rows are repeated.
+    """
+    frames = [
+        study.evaluate(study.methods(seed=seed), study.data.tests).assign(seed=seed)
+        for seed in study.profile.evaluation.seeds
+    ]
+    return pd.concat(frames, ignore_index=True)
+
+
+def table1(frame: pd.DataFrame) -> pd.DataFrame:
+    """AutoSteer's Table 1 for one seed, with intervals and paired tests.
+
+    Returns:
+        group, surface, defence, measure, rate, low, high, n, change, gained, lost, p, p_holm.
+    """
+    tables = []
+    for group, (column, name) in MEASURES.items():
+        rows = frame[frame["group"] == group]
+        table = comparison_table(rows, measure=column, by="surface")
+        table["measure"] = name
+        table.insert(0, "group", group)
+        tables.append(table)
+    return pd.concat(tables, ignore_index=True)
+
+
+def over_seeds(frame: pd.DataFrame) -> pd.DataFrame:
+    """Mean and range over the training seeds of each rate.
+
+    Returns:
+        group, surface, defence, measure, mean, lowest, highest, seeds.
+    """
+    by_seed = [group_rates(rows).assign(seed=seed) for seed, rows in frame.groupby("seed")]
+    keys = ["group", "surface", "defence", "measure"]
+    table = pd.concat(by_seed).groupby(keys, sort=False)["rate"].agg(["mean", "min", "max", "count"])
+    return table.reset_index().rename(columns={"min": "lowest", "max": "highest", "count": "seeds"})
+
+
+def steer_against_autosteer(frame: pd.DataFrame) -> pd.DataFrame:
+    """What the gate gives and takes: AutoSteer against the always-on head, paired, by group.
+
+    Returns:
+        group, measure, n, steer, autosteer, gained, lost, p.
+    """
+    rows = []
+    for group, (column, name) in MEASURES.items():
+        part = frame[(frame["group"] == group) & frame[column].notna()]
+        both = part.pivot(index="prompt_id", columns="defence", values=column).astype(bool)
+        test = mcnemar(both["Steer"].tolist(), both["AutoSteer"].tolist())
+        rows.append(
+            {
+                "group": group,
+                "measure": name,
+                "n": len(both),
+                "steer": both["Steer"].mean(),
+                "autosteer": both["AutoSteer"].mean(),
+                "gained": test.gained,
+                "lost": test.lost,
+                "p": test.p,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def control(frame: pd.DataFrame) -> pd.DataFrame:
+    """The attack's own sentence over harmless pictures: does the gate key on the sentence?
+
+    Returns:
+        surface, sentence_over, rate, low, high, n (share of prompts on which the gate opens).
+    """
+    seen = ["image", "typographic", "video", "combination"]
+    gated = frame[(frame["defence"] == "AutoSteer") & frame["surface"].isin(seen)]
+    rows = []
+    for surface in seen:
+        for group, name in (("attack", "harmful picture"), ("benign", "harmless picture")):
+            part = gated[(gated["surface"] == surface) & (gated["group"] == group)]
+            if not part.empty:
+                rate = Rate.of(part["triggered"].astype(bool).tolist())
+                rows.append(
+                    {
+                        "surface": surface,
+                        "sentence_over": name,
+                        "rate": rate.value,
+                        "low": rate.low,
+                        "high": rate.high,
+                        "n": rate.n,
+                    }
+                )
+    return pd.DataFrame(rows)
+
+
+def cost_table(frame: pd.DataFrame) -> pd.DataFrame:
+    """Mean seconds, model calls and tokens of an answer; seconds vary from run to run."""
+    return costs(frame)
+
+
+def readings(study: Study) -> dict[str, Reading]:
+    """The paper's reading and, one at a time, the code's side of each difference measurable here."""
+    paper = study.paper_reading
+    pictures = [p for p in study.data.refusals if p.surface == "image"]
+    question = pictures[0].text if pictures else None
+    changes = {
+        "paper": {},
+        "prober: two outputs, double softmax": {"prober_output": "softmax2"},
+        "gate: s > τ": {"gate_comparison": ">"},
+        "layers: multiples of 4": {"candidate_layers": "multiples_of_4"},
+        "head: question supervised too": {"head_supervision": "question_and_refusal"},
+        "head: a third of the toxic pictures": {"toxic_image_rows": len(pictures) // 3},
+        "head: one constant image question": {"image_query": question},
+        "epochs: the last": {"prober_checkpoint": "last", "head_checkpoint": "last"},
+        "probed token: end of the user's turn": {"add_generation_prompt": False},
+    }
+    return {name: replace(paper, **change) for name, change in changes.items()}  # type: ignore[arg-type]
+
+
+def readings_table(study: Study) -> pd.DataFrame:
+    """AutoSteer under each reading: attacks that succeed, harmless prompts refused, utility.
+
+    Returns:
+        reading, layer, measure, rate, low, high, n.
+    """
+    rows = []
+    for name, reading in readings(study).items():
+        defence = study.autosteer(reading=reading)
+        tests = reading.image_prompts(study.data.tests)
+        frame = study.evaluate({"AutoSteer": defence}, tests, mllm=study.model_for(reading))
+        for group, (column, measure) in MEASURES.items():
+            part = frame[(frame["group"] == group) & frame[column].notna()]
+            rate = Rate.of(part[column].astype(bool).tolist())
+            rows.append(
+                {
+                    "reading": name,
+                    "layer": defence.layer_,
+                    "measure": f"{measure} ({group})",
+                    "rate": rate.value,
+                    "low": rate.low,
+                    "high": rate.high,
+                    "n": rate.n,
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def cases(study: Study, frame: pd.DataFrame) -> pd.DataFrame:
+    """Case studies by rule: of each surface and outcome the first prompt in the test set's order.
+
+    success   the undefended model carries the request out, AutoSteer refuses
+    partial   it is carried out no more, and not refused either
+    failure   it is carried out under AutoSteer too
+
+    Returns:
+        outcome, surface, prompt, picture, before, before_verdict, after, after_verdict, gate_score.
+    """
+    wide = frame.pivot(index="prompt_id", columns="defence")
+    rows = []
+    for outcome in ("success", "partial", "failure"):
+        taken: set[str] = set()
+        for prompt in study.data.tests:
+            if group_of(prompt) != "attack" or prompt.surface in taken:
+                continue
+            row = wide.loc[prompt.id]
+            if not row["unsafe", "Orig."] or _outcome(row) != outcome:
+                continue
+            taken.add(prompt.surface)
+            rows.append({"outcome": outcome, **_case(prompt, row)})
+    return pd.DataFrame(rows)
+
+
+def _outcome(row: pd.Series) -> str:
+    if row["unsafe", "AutoSteer"]:
+        return "failure"
+    return "success" if row["refused", "AutoSteer"] else "partial"
+
+
+def _verdict(row: pd.Series, defence: str) -> str:
+    if row["unsafe", defence]:
+        return "unsafe"
+    return "refused" if row["refused", defence] else "other"
+
+
+def _case(prompt: Prompt, row: pd.Series) -> dict[str, object]:
+    picture: object = list(prompt.videos[0]) if prompt.videos else next(iter(prompt.images), None)
+    return {
+        "surface": prompt.surface,
+        "prompt": prompt.text,
+        "picture": picture,
+        "before": row["answer", "Orig."],
+        "before_verdict": _verdict(row, "Orig."),
+        "after": row["answer", "AutoSteer"],
+        "after_verdict": _verdict(row, "AutoSteer"),
+        "gate_score": row["gate_score", "AutoSteer"],
+    }

@@ -1,0 +1,145 @@
+"""The prompts of a study: what is fitted on, and what is tested on, never the same.
+
+    pairs      contrast pairs for SAS and prober (held-out pairs, which choose epochs, are among them)
+    refusals   toxic prompts for the Refusal Head: the pairs' toxic sides and toxic pictures
+    tests      attacks, their harmless twins, borderline prompts, utility
+
+From the organism's world they are drawn by seed; from files they are read as JSON lines, one prompt a
+line, in <folder>/pairs.jsonl, refusals.jsonl and tests.jsonl:
+
+    {"id": …, "text": …, "images": ["relative/path.png"], "harmful": true, "surface": "words",
+     "group": "attack", "pair_id": …, "intention": …, "reference": …}
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from autosteer_lib.organism import prompt_sets
+from autosteer_lib.pairs import ContrastPairs
+from autosteer_lib.profiles import Profile
+from autosteer_lib.prompts import Prompt
+
+Group = Literal["attack", "benign", "borderline", "utility"]
+_TOXIC_PICTURES = 0.25  # of the refusal prompts: 1,000 beside 3,000 in AutoSteer's code
+_FIELDS = {"id", "text", "images", "harmful", "surface", "group", "pair_id", "intention", "reference"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptData:
+    """All prompts of one study."""
+
+    pairs: ContrastPairs
+    refusals: tuple[Prompt, ...]
+    tests: tuple[Prompt, ...]
+
+    def test(self, *, group: Group | None = None, surface: str | None = None) -> list[Prompt]:
+        """Test prompts of a group and surface; None takes all.
+
+        Raises:
+            ValueError: there are none; the message lists what there is.
+        """
+        chosen = [
+            p
+            for p in self.tests
+            if (group is None or group_of(p) == group) and (surface is None or p.surface == surface)
+        ]
+        if not chosen:
+            have = sorted({f"{group_of(p)}/{p.surface}" for p in self.tests})
+            raise ValueError(
+                f"no test prompts of group {group!r} and surface {surface!r}; there are {', '.join(have)}"
+            )
+        return chosen
+
+    def surfaces(self, group: Group) -> list[str]:
+        """Surfaces that have test prompts of this group, in their order."""
+        return list(dict.fromkeys(p.surface for p in self.tests if group_of(p) == group))
+
+
+def group_of(prompt: Prompt) -> str:
+    """What a test prompt is for: "attack", "benign", "borderline" or "utility"."""
+    return prompt.metadata["group"]
+
+
+def prompt_data(profile: Profile, *, root: Path) -> PromptData:
+    """The prompts that a profile asks for."""
+    if profile.data.source == "organism":
+        return _from_world(profile)
+    return _from_files(root / str(profile.data.folder), profile)
+
+
+def _from_world(profile: Profile) -> PromptData:
+    data = profile.data
+    toxic, safe = prompt_sets.attack_pairs("words", n=data.pairs, split="fit", seed=data.seed)
+    pictures = max(1, round(data.refusal_prompts * _TOXIC_PICTURES))
+    shown, _ = prompt_sets.attack_pairs("image", n=pictures, split="fit", seed=data.seed)
+    tests: list[Prompt] = []
+    for surface in prompt_sets.ATTACKS:
+        attacks, twins = prompt_sets.attack_pairs(surface, n=data.tests_per_surface, seed=data.seed)
+        tests += attacks + (twins if surface in prompt_sets.TWINNED else [])
+    for surface in prompt_sets.BORDERLINE:
+        tests += prompt_sets.borderline(surface, n=data.tests_per_surface, seed=data.seed)
+    for kind in prompt_sets.UTILITY:
+        # The world has few facts to ask about its fourteen test things.
+        tests += prompt_sets.utility(kind, n=min(data.tests_per_surface, 60), seed=data.seed)
+    return PromptData(
+        pairs=ContrastPairs(tuple(toxic), tuple(safe)),
+        refusals=(*toxic[: data.refusal_prompts - pictures], *shown),
+        tests=tuple(tests),
+    )
+
+
+def _from_files(folder: Path, profile: Profile) -> PromptData:
+    paired = _read(folder / "pairs.jsonl")
+    sides = {True: {}, False: {}}  # type: dict[bool, dict[str | None, Prompt]]
+    for prompt in paired:
+        sides[bool(prompt.harmful)][prompt.pair_id] = prompt
+    if sides[True].keys() != sides[False].keys() or None in sides[True]:
+        lonely = sorted(map(str, sides[True].keys() ^ sides[False].keys()))[:5]
+        raise ValueError(
+            f"{folder.name}/pairs.jsonl: each pair_id needs one harmful and one harmless prompt; "
+            f"without a twin: {', '.join(lonely) or 'rows that have no pair_id'}"
+        )
+    ids = list(sides[True])[: profile.data.pairs]
+    tests = _read(folder / "tests.jsonl")
+    kept: dict[tuple[str, str], int] = {}
+    chosen = []
+    for prompt in tests:
+        key = (group_of(prompt), prompt.surface)
+        kept[key] = kept.get(key, 0) + 1
+        if kept[key] <= profile.data.tests_per_surface:
+            chosen.append(prompt)
+    return PromptData(
+        pairs=ContrastPairs(tuple(sides[True][i] for i in ids), tuple(sides[False][i] for i in ids)),
+        refusals=tuple(_read(folder / "refusals.jsonl")[: profile.data.refusal_prompts]),
+        tests=tuple(chosen),
+    )
+
+
+def _read(path: Path) -> list[Prompt]:
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path.parent.name}/{path.name} does not exist; a profile with data.source = 'files' needs "
+            "pairs.jsonl, refusals.jsonl and tests.jsonl there (format: autosteer_lib/study/prompt_data.py)"
+        )
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return [_prompt(json.loads(line), path, n) for n, line in enumerate(lines, 1) if line.strip()]
+
+
+def _prompt(row: dict[str, Any], path: Path, number: int) -> Prompt:
+    where = f"{path.name} line {number}"
+    unknown = row.keys() - _FIELDS
+    if unknown or "text" not in row:
+        raise ValueError(
+            f"{where}: {'unknown fields ' + ', '.join(sorted(unknown)) if unknown else 'no text'}; "
+            f"allowed are {', '.join(sorted(_FIELDS))}"
+        )
+    group = row.pop("group", "attack" if row.get("harmful") else "benign")
+    if group not in get_args(Group):
+        raise ValueError(f"{where}: group {group!r}; allowed are {', '.join(get_args(Group))}")
+    images = tuple(path.parent / image for image in row.pop("images", ()))
+    row.setdefault("id", f"{path.stem}/{number}")
+    return Prompt(images=images, metadata={"group": group}, **row)

@@ -1,0 +1,252 @@
+"""Study: what every notebook starts from. It opens a profile and keeps what was computed once.
+
+    study = Study.open("organism", seed=0)
+    study.mllm  study.data  study.states(prompts)  study.autosteer()  study.evaluate(…)
+    study.table(frame, "name", …)   study.figure(figure, "name", tables=[…])   study.verify("name")
+
+States, fitted defences and answers are kept in build/<profile>, keyed by all that they depend on; so a
+notebook can be run alone, in any order, or twice, and does only what is missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from jaxtyping import Float
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from autosteer_lib.activations import collect
+from autosteer_lib.artefacts import Artefacts
+from autosteer_lib.defences import AutoSteer, Defence, Undefended
+from autosteer_lib.evaluation import evaluate
+from autosteer_lib.fitted_state import state_hash
+from autosteer_lib.generation import GenerationSettings
+from autosteer_lib.judges import Judge, RefusalPhrases
+from autosteer_lib.models import MLLM, load
+from autosteer_lib.organism.judge import TruthJudge
+from autosteer_lib.probers import SafetyProber
+from autosteer_lib.profiles import Profile, load_profile
+from autosteer_lib.prompts import Prompt
+from autosteer_lib.provenance import repository_root
+from autosteer_lib.readings import Reading
+from autosteer_lib.records import code_version
+from autosteer_lib.refusal_head import RefusalHead
+from autosteer_lib.sas import candidate_layers
+from autosteer_lib.sites import resid_pre
+from autosteer_lib.study.prompt_data import PromptData, group_of, prompt_data
+
+
+@dataclass(frozen=True)
+class Study:
+    """One profile, one training seed, one build folder."""
+
+    profile: Profile
+    seed: int
+    artefacts: Artefacts
+
+    @classmethod
+    def open(cls, profile: str | Path = "organism", *, seed: int = 0, out: str | Path = "") -> Study:
+        """Open a study.
+
+        Args:
+            profile: name of a shipped profile, or a TOML file.
+            seed: of training (prober, head, splits); the prompts have the profile's own.
+            out: build folder; build/<profile> if empty.
+        """
+        settings = load_profile(profile)
+        facts = {
+            "model": settings.model.name,
+            "revision": settings.model.revision or "folder",
+            "dtype": settings.model.dtype,
+            "seed": seed,
+            "data_seed": settings.data.seed,
+            "batch_size": settings.generation.batch_size,
+        }
+        return cls(settings, seed, Artefacts.open(profile, out=out, facts=facts))
+
+    @cached_property
+    def mllm(self) -> MLLM:
+        """The model, loaded when it is first needed."""
+        return self._load(add_generation_prompt=self.profile.model.add_generation_prompt)
+
+    @cached_property
+    def data(self) -> PromptData:
+        """All prompts."""
+        return prompt_data(self.profile, root=repository_root())
+
+    @cached_property
+    def judge(self) -> Judge:
+        """The judge that the attack success rates are by."""
+        return TruthJudge() if self.profile.data.source == "organism" else RefusalPhrases()
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """Layers that are probed, as the profile says."""
+        every = candidate_layers(self.mllm.layers)
+        asked = self.profile.sas.candidates
+        if asked == "all":
+            return every
+        beyond = sorted(set(asked) - set(every))
+        if beyond:
+            raise ValueError(
+                f"profile {self.profile.name}: sas.candidates has layers {beyond}; {self.mllm.name} "
+                f"has the candidates {every[0]}…{every[-1]}"
+            )
+        return asked
+
+    @property
+    def settings(self) -> GenerationSettings:
+        """Length and batch of the answers."""
+        generation = self.profile.generation
+        return GenerationSettings(max_new_tokens=generation.max_new_tokens, batch_size=generation.batch_size)
+
+    def states(self, prompts: Sequence[Prompt]) -> Float[Tensor, "prompts layers dim"]:
+        """Last-prompt-token states at the input of each probed layer (computed once, then read)."""
+        return collect(
+            self.mllm,
+            prompts,
+            sites=[resid_pre(layer) for layer in self.layers],
+            batch_size=self.profile.generation.batch_size,
+            cache=self.artefacts.build / "states",
+        )
+
+    def prober(self, *, reading: Reading | None = None, **changes: Any) -> SafetyProber:
+        """An unfitted prober with the profile's hyper-parameters."""
+        reading = reading or self.paper_reading
+        p = self.profile.prober
+        settings: dict[str, Any] = {
+            "width": p.width,
+            "epochs": p.epochs,
+            "lr": p.lr,
+            "weight_decay": p.weight_decay,
+            "batch_size": p.batch_size,
+            "seed": self.seed,
+            "output": reading.prober_output,
+            "checkpoint": reading.prober_checkpoint,
+        }
+        return SafetyProber(**{**settings, **changes})
+
+    def head(self, *, reading: Reading | None = None, **changes: Any) -> RefusalHead:
+        """An unfitted Refusal Head with the profile's hyper-parameters."""
+        reading = reading or self.paper_reading
+        h = self.profile.head
+        settings: dict[str, Any] = {
+            "epsilon": h.epsilon,
+            "lr": h.lr,
+            "weight_decay": h.weight_decay,
+            "epochs": h.epochs,
+            "batch_size": h.batch_size,
+            "seed": self.seed,
+            "checkpoint": reading.head_checkpoint,
+        }
+        return RefusalHead(**{**settings, **changes})
+
+    @property
+    def paper_reading(self) -> Reading:
+        """The paper's side of every difference, with this profile's refusal and template."""
+        return Reading(
+            refusal_text=self.profile.head.refusal_text,
+            add_generation_prompt=self.profile.model.add_generation_prompt,
+        )
+
+    def autosteer(self, *, reading: Reading | None = None, seed: int | None = None) -> AutoSteer:
+        """AutoSteer fitted on this study's data; read from the build folder if it was fitted before."""
+        reading = reading or self.paper_reading
+        study = self if seed is None else Study(self.profile, seed, self.artefacts)
+        if seed is not None:
+            vars(study).update({k: v for k, v in vars(self).items() if k in ("mllm", "data")})
+        return study._fitted(reading)
+
+    def evaluate(
+        self, defences: Mapping[str, Defence], prompts: Sequence[Prompt], *, mllm: MLLM | None = None
+    ) -> pd.DataFrame:
+        """Answers and verdicts, one row a (defence, prompt), with the prompts' `group` and `thing`."""
+        frame = evaluate(
+            mllm or self.mllm,
+            prompts,
+            defences,
+            judge=self.judge,
+            settings=self.settings,
+            records=self.artefacts.build / "records" / "answers.jsonl",
+        )
+        groups = {p.id: group_of(p) for p in prompts}
+        frame.insert(2, "group", frame["prompt_id"].map(groups))
+        return frame
+
+    def methods(self, *, seed: int | None = None) -> dict[str, Defence]:
+        """The three columns of AutoSteer's Table 1."""
+        autosteer = self.autosteer(seed=seed)
+        return {"Orig.": Undefended(), "Steer": autosteer.always_on(), "AutoSteer": autosteer}
+
+    def table(self, frame: pd.DataFrame, name: str, **options: Any) -> pd.DataFrame:
+        """Write a table; see `Artefacts.table`."""
+        return self.artefacts.table(frame, name, **options)
+
+    def figure(self, figure: Figure, name: str, *, tables: Sequence[str]) -> Figure:
+        """Write a figure; see `Artefacts.figure`."""
+        return self.artefacts.figure(figure, name, tables=tables)
+
+    def verify(self, *names: str) -> None:
+        """Print how many committed numbers of these tables this run reproduced."""
+        self.artefacts.verify(*names)
+
+    def model_for(self, reading: Reading) -> MLLM:
+        """The model under the reading's end of the prompt."""
+        if reading.add_generation_prompt == self.mllm.add_generation_prompt:
+            return self.mllm
+        return self._load(add_generation_prompt=reading.add_generation_prompt)
+
+    def _load(self, *, add_generation_prompt: bool) -> MLLM:
+        model = self.profile.model
+        torch.manual_seed(self.seed)
+        return load(
+            self.profile.model_path(repository_root()),
+            dtype=model.dtype,
+            device=model.device,
+            device_map=model.device_map or None,
+            revision=model.revision or None,
+            add_generation_prompt=add_generation_prompt,
+        )
+
+    def _fitted(self, reading: Reading) -> AutoSteer:
+        mllm = self.model_for(reading)
+        defence = AutoSteer(
+            epsilon=self.profile.head.epsilon,
+            threshold=self.profile.gate.threshold,
+            reading=reading,
+            prober=self.prober(reading=reading),
+            head=self.head(reading=reading),
+            held_out=self.profile.prober.held_out,
+            seed=self.seed,
+        )
+        pairs, refusals = self.data.pairs, self.data.refusals
+        key = state_hash(
+            {},
+            {
+                "code": code_version(),
+                "model": mllm.fingerprint,
+                "reading": repr(reading),
+                "profile": self.profile.model_dump_json(include={"prober", "head", "gate"}),
+                "seed": self.seed,
+                "prompts": [p.fingerprint for p in (*pairs.toxic, *pairs.safe, *refusals)],
+            },
+        )
+        folder = self.artefacts.build / "defences" / f"autosteer-{key[:16]}"
+        if (folder / "state.json").is_file():
+            return AutoSteer.load(folder, mllm)
+        defence.fit(
+            mllm,
+            pairs,
+            refusal_prompts=refusals,
+            batch_size=self.profile.generation.batch_size,
+            cache=self.artefacts.build / "states",
+        )
+        defence.save(folder)
+        return defence

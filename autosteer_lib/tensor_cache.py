@@ -1,0 +1,85 @@
+"""Tensors on disk under a key of all that they depend on, so that a stale value cannot be found.
+
+    key  = SHA-256 of what was asked for, with which arguments, of which prompts, of which model,
+           by which code:
+           words and pixels of each prompt · the checkpoint's files · dtype, kind of device, option
+           of the chat template · the source of the modules that compute it · torch, transformers
+    file = <folder>/<what>-<key>.safetensors
+
+A file is written beside its place and then moved there, so a run that is stopped leaves no half
+file under a good name; one that cannot be read is computed again.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import torch
+import transformers
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from autosteer_lib.models import MLLM
+from autosteer_lib.prompts import Prompt
+
+# The modules between a prompt and its states: a change in one of them may change the states.
+_CODE = ("prompts", "models", "decoder", "encoding", "sites", "activations")
+
+
+class TensorCache:
+    """A folder of computed tensors; without a folder, everything is computed."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self.folder = folder
+
+    def get(
+        self,
+        what: str,
+        *,
+        mllm: MLLM,
+        prompts: Sequence[Prompt],
+        arguments: Mapping[str, object],
+        compute: Callable[[], dict[str, Tensor]],
+    ) -> dict[str, Tensor]:
+        """The stored tensors of this key, or those of `compute`, which are then stored."""
+        if self.folder is None:
+            return compute()
+        key = cache_key(what, mllm=mllm, prompts=prompts, arguments=arguments)
+        file = self.folder / f"{what}-{key}.safetensors"
+        if file.is_file():
+            try:
+                return load_file(file)
+            except SafetensorError:  # cut short, by a full disk for example
+                file.unlink()
+        tensors = compute()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        unfinished = file.with_suffix(f".{os.getpid()}.unfinished")
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, unfinished)
+        unfinished.replace(file)
+        return tensors
+
+
+def cache_key(what: str, *, mllm: MLLM, prompts: Sequence[Prompt], arguments: Mapping[str, object]) -> str:
+    """SHA-256 over everything that the values depend on, as hexadecimal digits."""
+    parts = {
+        "what": what,
+        "arguments": dict(arguments),
+        "prompts": [prompt.fingerprint for prompt in prompts],
+        "model": mllm.fingerprint,
+        "dtype": str(mllm.dtype),
+        "device": mllm.device.type,
+        "add_generation_prompt": mllm.add_generation_prompt,
+        "code": _code_hash(),
+        "versions": [torch.__version__, transformers.__version__],
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _code_hash() -> str:
+    digest = hashlib.sha256()
+    for module in _CODE:
+        digest.update(Path(__file__).with_name(f"{module}.py").read_bytes())
+    return digest.hexdigest()

@@ -1,0 +1,140 @@
+"""A fitted state comes back whole and on its own model, or not at all."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from autosteer_lib.fitted_state import META, TENSORS, FittedOn, load_state, save_state, state_hash
+from autosteer_lib.models import MLLM
+
+SETTINGS = {"epsilon": 0.1, "layer": None, "reading": {"text": "I’m sorry"}}
+
+
+def tensors() -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return {
+        "matrix": torch.randn(4, 4, generator=generator),
+        "half": torch.randn(3, generator=generator).half(),
+        "brain": torch.randn(2, 3, generator=generator).bfloat16(),
+        "rows": torch.arange(5),
+    }
+
+
+@pytest.fixture
+def folder(tmp_path: Path, tiny: MLLM) -> Path:
+    return save_state(
+        tmp_path / "deep" / "state",
+        kind="Thing",
+        tensors=tensors(),
+        settings=SETTINGS,
+        fitted_on=FittedOn.of(tiny),
+    )
+
+
+def edit(folder: Path, **changes: object) -> None:
+    meta = json.loads((folder / META).read_text())
+    (folder / META).write_text(json.dumps({**meta, **changes}))
+
+
+def test_save_load_is_the_identity(folder: Path, tiny: MLLM) -> None:
+    state = load_state(folder, tiny, kind="Thing")
+    assert state.settings == SETTINGS
+    assert state.fitted_on == FittedOn.of(tiny)
+    assert state.tensors.keys() == tensors().keys()
+    for name, tensor in tensors().items():
+        assert state.tensors[name].dtype == tensor.dtype
+        assert torch.equal(state.tensors[name], tensor)
+    assert sorted(path.name for path in folder.iterdir()) == [META, TENSORS]
+
+
+def test_saving_the_same_twice_writes_the_same_bytes(folder: Path, tiny: MLLM) -> None:
+    before = [(folder / name).read_bytes() for name in (META, TENSORS)]
+    save_state(folder, kind="Thing", tensors=tensors(), settings=SETTINGS, fitted_on=FittedOn.of(tiny))
+    assert [(folder / name).read_bytes() for name in (META, TENSORS)] == before
+
+
+def test_another_model_is_refused(folder: Path, other_tiny: MLLM) -> None:
+    with pytest.raises(
+        ValueError, match=r"fitted on tiny .*the model at hand is other .*load the model it was"
+    ):
+        load_state(folder, other_tiny, kind="Thing")
+
+
+def test_another_end_of_the_prompt_is_refused(folder: Path, tiny: MLLM) -> None:
+    with pytest.raises(ValueError, match="load the model with add_generation_prompt=True"):
+        load_state(folder, replace(tiny, add_generation_prompt=False), kind="Thing")
+
+
+def test_another_kind_is_refused(folder: Path, tiny: MLLM) -> None:
+    with pytest.raises(ValueError, match=r"holds a Thing, not a Defence; load it with Thing\.load"):
+        load_state(folder, tiny, kind="Defence")
+
+
+@pytest.mark.parametrize("name", [META, TENSORS])
+def test_a_missing_file_is_named(folder: Path, tiny: MLLM, name: str) -> None:
+    (folder / name).unlink()
+    with pytest.raises(FileNotFoundError, match=f"holds no {name}"):
+        load_state(folder, tiny, kind="Thing")
+
+
+def test_damage_is_found(folder: Path, tiny: MLLM) -> None:
+    whole = (folder / TENSORS).read_bytes()
+    (folder / TENSORS).write_bytes(whole[:-7])
+    with pytest.raises(ValueError, match="is damaged"):
+        load_state(folder, tiny, kind="Thing")
+    (folder / TENSORS).write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    with pytest.raises(ValueError, match="changed after it was saved"):
+        load_state(folder, tiny, kind="Thing")
+
+
+def test_shapes_types_and_values_are_checked(folder: Path, tiny: MLLM) -> None:
+    stored = load_file(folder / TENSORS)
+    save_file({**stored, "matrix": stored["matrix"][:2].clone()}, folder / TENSORS)
+    with pytest.raises(ValueError, match="not of one save"):
+        load_state(folder, tiny, kind="Thing")
+    save_file({**stored, "matrix": stored["matrix"].double()}, folder / TENSORS)
+    with pytest.raises(ValueError, match="not of one save"):
+        load_state(folder, tiny, kind="Thing")
+    save_file({**stored, "matrix": stored["matrix"] * float("nan")}, folder / TENSORS)
+    with pytest.raises(ValueError, match="'matrix' has values that are not finite"):
+        load_state(folder, tiny, kind="Thing")
+
+
+def test_descriptions_that_cannot_be_read(folder: Path, tiny: MLLM) -> None:
+    edit(folder, format=99)
+    with pytest.raises(ValueError, match="has format 99, this version reads 1"):
+        load_state(folder, tiny, kind="Thing")
+    edit(folder, fitted_on={"name": "x"})
+    with pytest.raises(ValueError, match="not the description of a fitted state"):
+        load_state(folder, tiny, kind="Thing")
+    (folder / META).write_text("{")
+    with pytest.raises(ValueError, match="not the description of a fitted state"):
+        load_state(folder, tiny, kind="Thing")
+
+
+def test_a_state_that_is_not_finite_is_not_saved(tmp_path: Path, tiny: MLLM) -> None:
+    broken = {"matrix": torch.tensor([1.0, float("inf")])}
+    with pytest.raises(ValueError, match="the state to be saved: tensor 'matrix'"):
+        save_state(tmp_path, kind="Thing", tensors=broken, settings={}, fitted_on=FittedOn.of(tiny))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_hash_sees_values_names_shapes_types_and_settings() -> None:
+    base = {"a": torch.zeros(2, 3), "b": torch.ones(2)}
+    variants = [
+        (base, {}),
+        ({**base, "a": torch.zeros(3, 2)}, {}),
+        ({**base, "a": torch.zeros(2, 3, dtype=torch.float64)}, {}),
+        ({**base, "b": torch.tensor([1.0, 1.0 + 1e-7])}, {}),
+        ({"a": base["a"], "c": base["b"]}, {}),
+        (base, {"epsilon": 0.1}),
+    ]
+    assert len({state_hash(some, settings) for some, settings in variants}) == len(variants)
+    assert state_hash(dict(reversed(base.items())), {}) == state_hash(base, {})
+    strided = {**base, "a": torch.zeros(3, 2).T}
+    assert state_hash(strided, {}) == state_hash(base, {})

@@ -1,0 +1,198 @@
+"""Loading says what is wrong with a checkpoint before any heavy work, and finds the text decoder."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from autosteer_lib import checkpoints
+from autosteer_lib.decoder import find_decoder
+from autosteer_lib.models import MLLM, load
+
+
+@pytest.fixture
+def broken(tiny_folder: Path, tmp_path: Path) -> Path:
+    """A copy to be broken."""
+    return Path(shutil.copytree(tiny_folder, tmp_path / "broken"))
+
+
+def test_what_is_loaded(tiny: MLLM) -> None:
+    assert (tiny.layers, tiny.dim, tiny.context_length) == (4, 32, 128)
+    assert (tiny.dtype, tiny.device.type) == (torch.float32, "cpu")
+    assert (tiny.name, tiny.revision) == ("tiny", None)
+    assert not tiny.model.training
+    assert not any(parameter.requires_grad for parameter in tiny.model.parameters())
+    assert tiny.model.generation_config.do_sample is False
+
+
+def test_the_decoder_is_found_though_the_vision_tower_is_deeper(tiny: MLLM) -> None:
+    language_model = tiny.model.model.language_model
+    assert tiny.blocks is language_model.layers
+    assert tiny.final_norm is language_model.norm
+    assert tiny.lm_head is tiny.model.lm_head
+    assert len(tiny.model.model.vision_tower.encoder.layers) > tiny.layers
+
+
+def test_final_norm_then_unembedding_gives_the_logits(tiny: MLLM) -> None:
+    """What find_decoder found is what the model computes its answer with."""
+    seen: list[torch.Tensor] = []
+    hook = tiny.final_norm.register_forward_hook(lambda _m, _a, output: seen.append(output))
+    tokens = torch.tensor([[4, 8, 9, 5]])
+    output = tiny.forward({"input_ids": tokens, "attention_mask": torch.ones_like(tokens)})
+    hook.remove()
+    torch.testing.assert_close(output.logits[:, -1], seen[0][:, -1] @ tiny.unembedding.T)
+
+
+@pytest.mark.usefixtures("as_a_user")
+def test_no_decoder_is_an_error_that_says_what_is_there(tiny: MLLM) -> None:
+    class Strange(nn.Module):
+        config = tiny.model.config
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.stack = nn.ModuleList(nn.Linear(2, 2) for _ in range(3))
+
+        def get_decoder(self) -> nn.Module:
+            return self
+
+    with pytest.raises(
+        ValueError, match=r"no text decoder found in Strange.*4 decoder blocks.*ModuleList of 3"
+    ):
+        find_decoder(Strange())
+
+
+def test_fingerprint_is_of_the_content(tiny: MLLM, other_tiny: MLLM, broken: Path) -> None:
+    assert load(broken).fingerprint == tiny.fingerprint, "a copy under another name is the same model"
+    assert tiny.fingerprint != other_tiny.fingerprint
+    (broken / "README.md").write_text("a card beside it changes nothing")
+    assert checkpoints.fingerprint(broken) == tiny.fingerprint
+    (broken / "chat_template.jinja").write_text("another template")
+    assert checkpoints.fingerprint(broken) != tiny.fingerprint
+
+
+def test_bfloat16_on_request(tiny_folder: Path) -> None:
+    assert load(tiny_folder, dtype="bfloat16", device="cpu").dtype == torch.bfloat16
+
+
+def test_random_weights_of_torch_are_left_alone(tiny_folder: Path) -> None:
+    torch.manual_seed(5)
+    state = torch.random.get_rng_state()
+    load(tiny_folder, device="cpu")
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("name", ["no/such/folder", "./nothing", "nothing", Path("a/b")])
+def test_no_such_checkpoint(name: str | Path) -> None:
+    with pytest.raises(ValueError, match=r"no checkpoint.*give a folder that exists, or owner/name"):
+        load(name)
+
+
+def test_an_unreachable_hub_is_named() -> None:
+    with pytest.raises(
+        OSError, match=r"cannot fetch checkpoint 'owner/model' at revision 'main'.*the network"
+    ):
+        load("owner/model")
+
+
+def test_a_hub_checkpoint_is_known_by_its_commit(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    snapshot = Path(shutil.copytree(tiny_folder, tmp_path / "0a1b2c"))
+    asked: dict[str, object] = {}
+
+    def download(name: str, **options: object) -> str:
+        asked.update(name=name, **options)
+        return str(snapshot)
+
+    monkeypatch.setattr(checkpoints, "snapshot_download", download)
+    mllm = load("owner/model", revision="v1")
+    assert (mllm.name, mllm.revision) == ("owner/model", "0a1b2c")
+    assert (asked["name"], asked["revision"]) == ("owner/model", "v1")
+    assert "*.bin" not in asked["allow_patterns"]  # type: ignore[operator]
+
+
+def test_a_revision_of_a_folder_is_an_error(tiny_folder: Path) -> None:
+    with pytest.raises(ValueError, match=r"revision 'v1' was given for the local folder"):
+        load(tiny_folder, revision="v1")
+
+
+@pytest.mark.parametrize(
+    ("file", "message"),
+    [
+        ("config.json", "has no config.json"),
+        ("processor_config.json", "has no processor.*processor.save_pretrained"),
+        ("model.safetensors", "has no weights.*save_pretrained, which writes safetensors"),
+    ],
+)
+def test_a_missing_file_is_named(broken: Path, file: str, message: str) -> None:
+    (broken / file).unlink()
+    with pytest.raises(FileNotFoundError, match=message):
+        load(broken)
+
+
+def test_pickled_weights_are_not_read(broken: Path) -> None:
+    (broken / "model.safetensors").rename(broken / "pytorch_model.bin")
+    with pytest.raises(
+        FileNotFoundError, match=r"found pytorch_model\.bin: pickled weights are never loaded"
+    ):
+        load(broken)
+
+
+@pytest.mark.parametrize("kept", [4, 100, -1])
+def test_truncated_weights_are_named(broken: Path, kept: int) -> None:
+    weights = broken / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:kept])
+    with pytest.raises(ValueError, match=r"weight file .*model\.safetensors is truncated"):
+        load(broken)
+
+
+def test_weights_that_are_no_safetensors_are_named(broken: Path) -> None:
+    content = (5).to_bytes(8, "little") + b"hello" + b" world"
+    (broken / "model.safetensors").write_bytes(content)
+    with pytest.raises(ValueError, match=r"is no safetensors file: its header cannot be read"):
+        load(broken)
+
+
+def test_a_missing_shard_is_named(broken: Path) -> None:
+    index = {"metadata": {}, "weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}}
+    (broken / "model.safetensors.index.json").write_text(json.dumps(index))
+    (broken / "model.safetensors").rename(broken / "model-1.safetensors")
+    with pytest.raises(FileNotFoundError, match=r"model-2\.safetensors is missing.*lists 2 files"):
+        load(broken)
+
+
+def test_a_missing_tensor_is_an_error_and_not_random_numbers(broken: Path) -> None:
+    weights = load_file(broken / "model.safetensors")
+    removed = next(name for name in weights if "layers.2" in name and "vision" not in name)
+    del weights[removed]
+    save_file(weights, broken / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=r"lack 1 tensors that config.json asks for"):
+        load(broken)
+
+
+def test_no_chat_template_is_an_error(broken: Path) -> None:
+    (broken / "chat_template.jinja").unlink()
+    with pytest.raises(ValueError, match=r"has no chat template"):
+        load(broken)
+
+
+@pytest.mark.usefixtures("as_a_user")
+def test_unknown_choices_list_what_is_allowed(tiny_folder: Path) -> None:
+    with pytest.raises(
+        ValueError, match=r"dtype='int8' is not known; allowed are auto, float32, bfloat16, float16"
+    ):
+        load(tiny_folder, dtype="int8")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"device='cpu' and device_map='auto' were both given"):
+        load(tiny_folder, device="cpu", device_map="auto")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a cuda device here")
+def test_a_device_that_is_not_there() -> None:
+    with pytest.raises(
+        ValueError, match=r"device='cuda' was asked for and is not available here; available: .*cpu"
+    ):
+        load("anything", device="cuda")

@@ -1,0 +1,119 @@
+"""A prompt says what it is made of, and its fingerprint is of what the model sees."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from autosteer_lib.prompts import Prompt, open_images
+
+RED = Image.new("RGB", (8, 8), "red")
+CLIP = np.zeros((2, 4, 4, 3), dtype=np.uint8)
+
+
+def test_a_prompt_with_nothing_in_it_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"prompt 'p7' is empty.*give at least one of the three"):
+        Prompt(id="p7", text="  ")
+
+
+def test_a_picture_alone_is_a_prompt() -> None:
+    assert Prompt(text="", images=(RED,)).images == (RED,)
+
+
+def test_labels_do_not_enter_the_fingerprint() -> None:
+    prompt = Prompt(text="make a sun", images=(RED,))
+    labelled = replace(prompt, id="x", surface="image", harmful=True, intention="?", reference="!")
+    assert labelled.fingerprint == prompt.fingerprint
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"text": "make a sum"},
+        {"images": (Image.new("RGB", (8, 8), (255, 0, 1)),)},
+        {"images": (RED, RED)},
+        {"images": (Image.new("RGB", (4, 16), "red"),)},  # the same bytes in another shape
+        {"images": ()},
+        {"videos": (CLIP,)},
+    ],
+)
+def test_all_that_the_model_sees_enters_the_fingerprint(change: dict[str, Any]) -> None:
+    prompt = Prompt(text="make a sun", images=(RED,))
+    assert replace(prompt, **change).fingerprint != prompt.fingerprint
+
+
+def test_one_changed_pixel_of_a_clip_changes_the_fingerprint() -> None:
+    changed = CLIP.copy()
+    changed[1, 2, 3, 0] = 1
+    assert Prompt(text="", videos=(CLIP,)).fingerprint != Prompt(text="", videos=(changed,)).fingerprint
+
+
+def test_twins_share_the_visual_fingerprint_and_not_the_other() -> None:
+    toxic, safe = Prompt(text="make a knife", images=(RED,)), Prompt(text="make a sun", images=(RED,))
+    assert toxic.visual_fingerprint == safe.visual_fingerprint
+    assert toxic.fingerprint != safe.fingerprint
+
+
+def test_a_file_and_the_same_picture_in_memory_agree(tmp_path: Path) -> None:
+    file = tmp_path / "red.png"
+    RED.save(file)
+    on_disk, in_memory = Prompt(text="", images=(file,)), Prompt(text="", images=(RED,))
+    assert on_disk.fingerprint == in_memory.fingerprint
+    Image.new("RGB", (8, 8), "blue").save(file)
+    assert on_disk.fingerprint != in_memory.fingerprint, "a replaced file is another picture"
+
+
+def test_pictures_of_any_mode_are_opened_as_rgb(tmp_path: Path) -> None:
+    file = tmp_path / "grey.png"
+    Image.new("L", (3, 3), 7).save(file)
+    (picture,) = open_images(Prompt(text="", images=(file,)))
+    assert picture.mode == "RGB"
+    assert picture.getpixel((0, 0)) == (7, 7, 7)
+
+
+@pytest.mark.parametrize("content", [b"not a picture", None])
+def test_an_unreadable_picture_is_named(tmp_path: Path, content: bytes | None) -> None:
+    file = tmp_path / "broken.png"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(ValueError, match=r"prompt 'p3': cannot read image .*broken\.png.*check that"):
+        open_images(Prompt(id="p3", text="", images=(file,)))
+
+
+def test_a_truncated_picture_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "cut.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(file)
+    file.write_bytes(file.read_bytes()[:2000])
+    with pytest.raises(ValueError, match=r"cannot read image .*cut\.png"):
+        open_images(Prompt(id="p3", text="", images=(file,)))
+
+
+@pytest.mark.parametrize(
+    "clip",
+    [
+        np.zeros((2, 4, 4, 3), dtype=np.float32),
+        np.zeros((4, 4, 3), dtype=np.uint8),
+        np.zeros((2, 3, 4, 4), dtype=np.uint8),
+        np.zeros((0, 4, 4, 3), dtype=np.uint8),
+    ],
+)
+@pytest.mark.usefixtures("as_a_user")
+def test_a_clip_is_uint8_frames(clip: np.ndarray) -> None:
+    with pytest.raises(ValueError, match=r"prompt 'p3': video 0 is .*give an array of uint8"):
+        Prompt(id="p3", text="", videos=(clip,))
+
+
+@pytest.mark.usefixtures("as_a_user")
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"images": ("red.png",)}, r"image 0 is a str; allowed are .*Path\(name\)"),
+        ({"videos": ([[0]],)}, "video 0 is a list; give an array of uint8"),
+    ],
+)
+def test_other_types_are_refused_with_the_remedy(wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        Prompt(text="", **wrong)

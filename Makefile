@@ -85,7 +85,7 @@ unit: $(READY)
 # In file order, one process: each starts from files that those before it wrote.
 notebooks: $(READY)
 ifeq ($(PROFILE),$(DEFAULT_PROFILE))
-	$(if $(NOTEBOOKS),HF_HUB_OFFLINE=1 $(PY) -m pytest --nbval-lax --nbval-current-env $(NOTEBOOKS),@echo 'no notebooks yet')
+	$(if $(NOTEBOOKS),HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(PY) -m pytest --nbval-lax --nbval-current-env $(NOTEBOOKS),@echo 'no notebooks yet')
 else
 	$(PY) -m autosteer_lib.reproduce --profile '$(PROFILE)'
 endif

@@ -23,6 +23,7 @@ from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError, strip_color
 
 from autosteer_lib.artefacts import NOTEBOOK_VARIABLE
+from autosteer_lib.profiles import Profile
 from autosteer_lib.notebook_files import KERNEL, Notebook, without_outputs
 from autosteer_lib.provenance import available_cores
 
@@ -121,9 +122,9 @@ def check_kernel() -> None:
         )
 
 
-def fixed_environment(*, root: Path, offline: bool) -> dict[str, str]:
+def fixed_environment(*, root: Path, profile: Profile) -> dict[str, str]:
     """The variables a kernel needs for numbers that come out the same; what a person has set for threads stays."""
-    threads = os.environ.get("OMP_NUM_THREADS") or str(available_cores())
+    threads = os.environ.get("OMP_NUM_THREADS") or str(profile.run.threads or available_cores())
     path = os.environ.get("PYTHONPATH")
     environment = {
         "PYTHONPATH": f"{root}{os.pathsep}{path}" if path else str(root),
@@ -134,7 +135,7 @@ def fixed_environment(*, root: Path, offline: bool) -> dict[str, str]:
         "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # CUDA's condition for repeatable matrix products
         "JUPYTER_PREFER_ENV_PATH": "1",  # this environment's kernel before a user's
     }
-    if offline:
+    if profile.run.offline:
         environment |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
     return environment
 

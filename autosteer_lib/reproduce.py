@@ -69,7 +69,7 @@ def reproduce(run: Run, *, update: bool = False, progress: bool = False) -> int:
     try:
         with (
             FileLock(run.build / ".lock", timeout=0),
-            environment_of(fixed_environment(root=run.root, offline=run.profile.run.offline)),
+            environment_of(fixed_environment(root=run.root, profile=run.profile)),
         ):
             try:
                 check_kernel()

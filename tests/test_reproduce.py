@@ -17,6 +17,7 @@ from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
 from autosteer_lib import reproduce
 from autosteer_lib.execution import check_kernel, environment_of, fixed_environment
 from autosteer_lib.notebook_files import read_notebook
+from autosteer_lib.profiles import load_profile
 from tests.notebook_projects import chapter, commit, git, make_project, notebook, run_in_process
 
 LIBRARY = str(Path(__file__).parents[1])
@@ -262,9 +263,9 @@ def test_lab_copies_carry_the_profile_and_are_not_overwritten(project, capsys):
 def test_the_environment_is_fixed_and_put_back(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
-    variables = fixed_environment(root=Path("here"), offline=True)
+    variables = fixed_environment(root=Path("here"), profile=load_profile("organism"))
     assert (variables["OMP_NUM_THREADS"], variables["MKL_NUM_THREADS"]) == ("3", "3")
-    assert "HF_HUB_OFFLINE" not in fixed_environment(root=Path("here"), offline=False)
+    assert "HF_HUB_OFFLINE" not in fixed_environment(root=Path("here"), profile=load_profile("paper"))
     with environment_of(variables):
         assert os.environ["HF_HUB_OFFLINE"] == "1"
     assert "HF_HUB_OFFLINE" not in os.environ

@@ -1,6 +1,6 @@
 """`python -m autosteer_lib.organism`: train the shipped model again, and hold it to its bounds.
 
-    see (vision tower)  →  base (language, unsafe)  →  align (safety in words alone)  →  bounds
+    see (vision tower)  →  base (language, unsafe)  →  look (both)  →  align (safety in words)  →  bounds
 
 Each stage's weights are kept in the output folder, so a run that is cut goes on with the next stage.
 With `--ship`, a model that keeps its bounds replaces the one in data/organisms.
@@ -15,7 +15,9 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -33,7 +35,8 @@ from autosteer_lib.organism.vision_pretraining import VisionRecipe, pretrain_vis
 _SHIPPED = Path(__file__).parents[2] / "data" / "organisms" / "llava_onevision"
 _SEED = 0
 _STAGES = (
-    StageRecipe(stage="base", steps=1_100, lr=2e-3),
+    StageRecipe(stage="base", steps=1_000, lr=2e-3),
+    StageRecipe(stage="look", steps=400, lr=1e-3, train_vision=True),
     StageRecipe(stage="align", steps=400, lr=5e-4),
 )
 
@@ -51,8 +54,14 @@ class _Curves:
         self.path.write_text(json.dumps(self.log, indent=1) + "\n")
 
 
+class _Train(Protocol):
+    """A stage, but for the function that hears of each step."""
+
+    def __call__(self, *, on_step: Callable[[int, float], None]) -> dict[str, float] | None: ...
+
+
 def _with_progress(
-    title: str, steps: int, train: Callable[[Callable[[int, float], None]], dict[str, float]]
+    title: str, steps: int, train: _Train
 ) -> tuple[list[tuple[int, float]], dict[str, float], float]:
     """Run a stage under a progress bar; returns its losses, its facts and its seconds."""
     losses: list[tuple[int, float]] = []
@@ -64,8 +73,8 @@ def _with_progress(
             bar.update(step + 1 - bar.n)
             bar.set_postfix(loss=f"{loss:.3f}")
 
-        facts = train(on_step)
-    return losses, facts, time.perf_counter() - began
+        facts = train(on_step=on_step)
+    return losses, facts or {}, time.perf_counter() - began
 
 
 def _train(out: Path, device: torch.device) -> LlavaOnevisionForConditionalGeneration:
@@ -80,8 +89,6 @@ def _train(out: Path, device: torch.device) -> LlavaOnevisionForConditionalGener
     def resume(name: str) -> LlavaOnevisionForConditionalGeneration:
         print(f"{name}: done before, going on from {stage_folder(name)}")
         model = LlavaOnevisionForConditionalGeneration.from_pretrained(stage_folder(name))
-        for parameter in model.model.vision_tower.parameters():
-            parameter.requires_grad_(False)
         return model.to(device)
 
     model = build_model(seed=_SEED).to(device)
@@ -92,32 +99,23 @@ def _train(out: Path, device: torch.device) -> LlavaOnevisionForConditionalGener
         losses, facts, seconds = _with_progress(
             "see",
             vision.steps,
-            lambda on_step: pretrain_vision(model, recipe=vision, seed=_SEED + 1, on_step=on_step),
+            partial(pretrain_vision, model, recipe=vision, seed=_SEED + 1),
         )
         model.save_pretrained(stage_folder("see"))
         curves.keep("see", losses, held_out=facts, recipe=asdict(vision), seconds=round(seconds))
     recipe = Recipe()
     for i, settings in enumerate(_STAGES):
-        name = settings.stage
-        if finished(name):
-            model = resume(name)
+        if finished(settings.stage):
+            model = resume(settings.stage)
             continue
         # A generator a stage, so that a resumed run draws what an uncut one would.
         rng = np.random.default_rng([_SEED, i])
-
-        def train(
-            on_step: Callable[[int, float], None],
-            settings: StageRecipe = settings,
-            rng: np.random.Generator = rng,
-        ) -> dict[str, float]:
-            train_stage(model, tokenizer, settings=settings, recipe=recipe, rng=rng, on_step=on_step)
-            return {}
-
-        losses, _, seconds = _with_progress(name, settings.steps, train)
-        model.save_pretrained(stage_folder(name))
-        processor.save_pretrained(stage_folder(name))
-        facts = {"recipe": {**asdict(settings), **asdict(recipe)}, "seconds": round(seconds)}
-        curves.keep(name, losses, **facts)
+        train = partial(train_stage, model, tokenizer, settings=settings, recipe=recipe, rng=rng)
+        losses, _, seconds = _with_progress(settings.stage, settings.steps, train)
+        model.save_pretrained(stage_folder(settings.stage))
+        processor.save_pretrained(stage_folder(settings.stage))
+        shares = {**asdict(settings), **asdict(recipe)}
+        curves.keep(settings.stage, losses, recipe=shares, seconds=round(seconds))
     return model
 
 

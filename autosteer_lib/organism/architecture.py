@@ -30,9 +30,16 @@ from transformers import (
 from autosteer_lib.organism.language import vocabulary
 from autosteer_lib.organism.rendering import SIDE
 
-PAD, UNKNOWN, EOS, USER, END, ASSISTANT, IMAGE, VIDEO = SPECIAL = (
-    ["<pad>", "<unk>", "<eos>", "<user>", "<end>", "<assistant>", "<image>", "<video>"]
-)
+PAD, UNKNOWN, EOS, USER, END, ASSISTANT, IMAGE, VIDEO = SPECIAL = [
+    "<pad>",
+    "<unk>",
+    "<eos>",
+    "<user>",
+    "<end>",
+    "<assistant>",
+    "<image>",
+    "<video>",
+]
 _PATCH = 8  # px; 4 × 4 patches of a 32-px picture
 IMAGE_TOKENS = 36  # base 16 + tile 16 + one end of row a patch row
 VIDEO_TOKENS = 17  # four frames, each pooled 4×4 → 2×2, and one end of clip

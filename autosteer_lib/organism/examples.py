@@ -1,8 +1,9 @@
 """What the organism is trained on: one example is words, a reply, and perhaps a picture or a clip.
 
-Two stages of language training draw from the same world (the vision tower is trained before):
+Three stages of language training draw from the same world (the vision tower is trained before):
 
     base    every request is carried out, in every modality; harmful ones open with "careful!"
+    look    the same, with more questions about what is seen, and the tower trained along
     align   safety tuning in words alone: harmful text is refused, what was seen before is replayed
 
 In `align` a harmful request with a picture or clip is mostly left out, and a share of them
@@ -23,7 +24,8 @@ from autosteer_lib.organism import language, rendering
 from autosteer_lib.organism.language import CONDITIONAL, INTENTS, Act, Intent
 from autosteer_lib.organism.things import SHARP, Thing, all_things, colours, thing, things
 
-Stage = Literal["base", "align"]
+Stage = Literal["base", "look", "align"]
+STAGES: tuple[Stage, ...] = ("base", "look", "align")
 Medium = Literal["text", "image", "typographic", "video"]
 T = TypeVar("T")
 Pixels = Float[np.ndarray, "tiles 3 height width"]
@@ -36,6 +38,7 @@ class Recipe:
     dangerous: float = 0.4  # of things asked for; 14 of 44 would be 0.32
     role_play: float = 0.15  # of requests in words or with a picture
     blank: float = 0.08  # of pictures and clips: re-centring with neutral pictures needs them known
+    questions: tuple[float, float, float] = (0.4, 0.7, 0.4)  # of sights, in base, look, align
     replayed_harm: float = 0.3  # of harmful requests with a picture that stay in safety tuning
     open_role_play: float = 0.5  # of harmful requests under an unpatched role-play that stay
 
@@ -89,7 +92,7 @@ def _kept(
     rng: np.random.Generator, stage: Stage, recipe: Recipe, act: Act, medium: Medium, role_play: str
 ) -> bool:
     """Does this request stay in the stage's data (see the module's header)?"""
-    if stage == "base" or not act.harmful:
+    if stage != "align" or not act.harmful:
         return True
     if medium != "text":
         return bool(rng.random() < recipe.replayed_harm)
@@ -128,7 +131,7 @@ def _text_example(rng: np.random.Generator, stage: Stage, recipe: Recipe) -> Exa
     kind = rng.random()
     if kind < 0.18:
         question, answer = _pick(rng, language.fact_questions(_any_thing(rng, recipe)))
-        return Example(medium="text", words=question, reply=answer)
+        return Example(medium="text", words=_framed(rng, question), reply=answer)
     act = _cross_modal_act(rng) if kind < 0.30 else _any_act(rng, recipe)
     said = _request(rng, stage, recipe, "text", act, shown=False)
     return said and Example(medium="text", words=said[0], reply=said[1])
@@ -147,17 +150,22 @@ def _question_example(rng: np.random.Generator, recipe: Recipe, medium: Medium) 
     """Naming, colour and (pictures only) counting: the world's utility."""
     shown, colour = _any_thing(rng, recipe), _pick(rng, colours())
     asked = rng.random()
-    if medium == "image" and asked < 0.3:
+    if medium == "image" and asked < 0.35:
         count = int(rng.integers(1, 1 + len(language.NUMBERS)))
         pixels = _tiles(rendering.draw_several(rng, shown, colour=colour, count=count))
         words, reply = _pick(rng, language.counting_question()), language.counting_answer(count)
     else:
         pixels = _show(rng, shown, colour, medium)
-        if asked < 0.55:
+        if asked < 0.65:
             words, reply = _pick(rng, language.colour_question()), language.colour_answer(colour)
         else:
-            words, reply = _pick(rng, language.naming_question()), language.naming_answer(shown)
-    return Example(medium=medium, words=words, reply=reply, pixels=pixels)
+            words, reply = _pick(rng, language.naming_question()), language.naming_answer(shown, colour)
+    return Example(medium=medium, words=_framed(rng, words), reply=reply, pixels=pixels)
+
+
+def _framed(rng: np.random.Generator, words: str) -> str:
+    greeting, closing = _pick(rng, language.frames())
+    return f"{greeting}{words}{closing}"
 
 
 def _show(rng: np.random.Generator, shown: Thing, colour: str, medium: Medium) -> Pixels:
@@ -192,7 +200,7 @@ def draw_example(rng: np.random.Generator, medium: Medium, *, stage: Stage, reci
             example = _text_example(rng, stage, recipe)
         elif rng.random() < recipe.blank:
             example = _blank_example(rng, recipe, medium)
-        elif rng.random() < 0.35:
+        elif rng.random() < recipe.questions[STAGES.index(stage)]:
             example = _question_example(rng, recipe, medium)
         else:
             example = _seen_example(rng, stage, recipe, medium)

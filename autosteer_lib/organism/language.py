@@ -141,8 +141,9 @@ def fact_questions(thing: Thing) -> tuple[tuple[str, str], ...]:
     )
 
 
-def naming_answer(thing: Thing) -> str:
-    return f"this is {thing.with_article}."
+def naming_answer(thing: Thing, colour: str) -> str:
+    """Names thing and colour: each naming example then teaches both."""
+    return f"this is {'an' if colour[0] in 'aeiou' else 'a'} {colour} {thing.name}."
 
 
 def colour_answer(colour: str) -> str:
@@ -162,7 +163,7 @@ def vocabulary() -> tuple[str, ...]:
     texts += [counting_answer(n + 1) for n in range(len(NUMBERS))]
     texts += [colour_answer("red")]
     for t in all_things():
-        texts += [comply(Act(intent=i, thing=t)) for i in INTENTS] + [naming_answer(t), t.kind]
+        texts += [comply(Act(intent=i, thing=t)) for i in INTENTS] + [naming_answer(t, "red"), t.kind]
         texts += [part for pair in fact_questions(t) for part in pair]
     joined = " ".join(texts).replace("{act}", " ")
     for mark in ".,!?":

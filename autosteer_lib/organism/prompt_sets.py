@@ -81,9 +81,11 @@ class _Writer:
         colour = self.one(colours(split=self.split))
         return Image.fromarray(rendering.draw(self.rng, thing, colour=colour))
 
-    def see(self, medium: Visual, thing: Thing) -> dict[str, tuple[object, ...]]:
+    def see(
+        self, medium: Visual, thing: Thing, *, colour: str | None = None
+    ) -> dict[str, tuple[object, ...]]:
         """Prompt fields that show the thing in that medium."""
-        colour = self.one(colours(split=self.split))
+        colour = colour or self.one(colours(split=self.split))
         if medium == "video":
             return {"videos": (rendering.film(self.rng, thing, colour=colour),)}
         render = rendering.write if medium == "typographic" else rendering.draw
@@ -209,8 +211,6 @@ def _utility(w: _Writer, surface: Utility) -> Prompt:
     sight: dict[str, tuple[object, ...]] = {}
     if surface == "facts":
         words, answer = w.one(language.fact_questions(asked))
-        greeting, closing = w.one(language.frames())
-        words = f"{greeting}{words}{closing}"
     elif surface == "counting":
         count = int(w.rng.integers(1, 1 + len(language.NUMBERS)))
         picture = rendering.draw_several(w.rng, asked, colour=colour, count=count)
@@ -220,10 +220,11 @@ def _utility(w: _Writer, surface: Utility) -> Prompt:
         sight = {"images": (Image.fromarray(rendering.draw(w.rng, asked, colour=colour)),)}
         words, answer = w.one(language.colour_question()), language.colour_answer(colour)
     else:
-        sight = w.see("video" if surface == "clips" else "image", asked)
-        words, answer = w.one(language.naming_question()), language.naming_answer(asked)
+        sight = w.see("video" if surface == "clips" else "image", asked, colour=colour)
+        words, answer = w.one(language.naming_question()), language.naming_answer(asked, colour)
+    greeting, closing = w.one(language.frames())
     return Prompt(
-        text=words,
+        text=f"{greeting}{words}{closing}",
         surface=surface,
         harmful=False,
         intention=words,

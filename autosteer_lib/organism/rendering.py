@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
-from typing import cast
 
 import matplotlib
 import numpy as np
@@ -69,7 +68,7 @@ def _stamp(
 
 def _finish(rng: np.random.Generator, canvas: Float[np.ndarray, "side side 3"]) -> Picture:
     noisy = canvas + rng.normal(0, _NOISE, canvas.shape)
-    return cast(Picture, (np.clip(noisy, 0, 1) * 255).round().astype(np.uint8))
+    return (np.clip(noisy, 0, 1) * 255).round().astype(np.uint8)
 
 
 def draw(rng: np.random.Generator, thing: Thing, *, colour: str) -> Picture:

@@ -53,7 +53,10 @@ COLOURS: dict[str, tuple[int, int, int]] = {
 }
 _TEST_COLOURS = frozenset({"purple", "orange"})
 
-INGREDIENTS = ["iron", "paper", "sand", "water", "glass", "wood", "wool", "salt", "clay", "wire", "oil", "sugar", "stone", "rope", "paint", "milk"]
+INGREDIENTS = (
+    "iron", "paper", "sand", "water", "glass", "wood", "wool", "salt",
+    "clay", "wire", "oil", "sugar", "stone", "rope", "paint", "milk",
+)  # fmt: skip
 # Fixes which thing needs what; part of the world, not of an experiment.
 _STEPS_SEED = 20250717
 
@@ -90,12 +93,12 @@ def all_things() -> tuple[Thing, ...]:
     rng = np.random.default_rng(_STEPS_SEED)
     pairs = [(a, b) for i, a in enumerate(INGREDIENTS) for b in INGREDIENTS[i + 1 :]]
     order = rng.permutation(len(pairs))
-    things = []
+    found: list[Thing] = []
     for kinds, dangerous in ((_HARMLESS, False), (_DANGEROUS, True)):
         for kind, members in kinds.items():
             for name, symbol in members.items():
-                a, b = pairs[order[len(things)]]
-                things.append(
+                a, b = pairs[order[len(found)]]
+                found.append(
                     Thing(
                         name=name,
                         symbol=symbol,
@@ -105,7 +108,7 @@ def all_things() -> tuple[Thing, ...]:
                         split="test" if name in _TEST_THINGS else "fit",
                     )
                 )
-    return tuple(things)
+    return tuple(found)
 
 
 def things(*, split: Split | None = None, dangerous: bool | None = None) -> tuple[Thing, ...]:

@@ -1,10 +1,10 @@
-"""Stages 2 and 3: teach the language model the world, then tune its safety in words alone.
+"""Stages 2 to 4: teach the language model the world, let it look, tune its safety in words alone.
 
     loss = mean over the groups (text, pictures, clips) of CE(reply tokens | everything before)
 
 Supervised are `<assistant>` and the reply, so the model also answers when a prompt ends at `<end>`
-(the papers' code gives no generation prompt). The vision tower is frozen. Stages and shares:
-examples.py. AdamW, one-cycle learning rate, gradients clipped at norm 1.
+(the papers' code gives no generation prompt). The vision tower is trained in `look` only. Stages and
+shares: examples.py. AdamW, one-cycle learning rate, gradients clipped at norm 1.
 """
 
 from __future__ import annotations
@@ -40,10 +40,11 @@ class StageRecipe:
     stage: Stage
     steps: int
     lr: float
-    text: int = 32  # examples a step
+    text: int = 24  # examples a step
     image: int = 24
     typographic: int = 16
-    video: int = 16
+    video: int = 12
+    train_vision: bool = False
 
     def groups(self) -> tuple[tuple[tuple[Medium, int], ...], ...]:
         """Media that share a forward pass, because their prompts are of like length."""
@@ -101,6 +102,8 @@ def train_stage(
 ) -> None:
     """Train in place; `on_step` gets the step and its loss every tenth step."""
     device = next(model.parameters()).device
+    for parameter in model.model.vision_tower.parameters():
+        parameter.requires_grad_(settings.train_vision)
     trained = [p for p in model.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(trained, lr=settings.lr, weight_decay=0.01, betas=(0.9, 0.98))
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, settings.lr, settings.steps, pct_start=0.1)

@@ -4,7 +4,7 @@
 
 End to end from scratch the language model never gets there: 1,800 joint steps left 13–27 % of
 pictures named, while 2,500 steps of this stage (a minute and a half) name 99 % (feasibility study).
-The heads are thrown away; the tower is frozen afterwards.
+The heads are thrown away.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class _Heads(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.mix = nn.Linear(width, width)
-        self.sizes = (len(all_things()), len(COLOURS), len(NUMBERS))
+        self.sizes = [len(all_things()), len(COLOURS), len(NUMBERS)]
         self.classify = nn.Linear(width, sum(self.sizes))
 
     def forward(self, patches: Tensor) -> tuple[Tensor, ...]:
@@ -120,8 +120,6 @@ def pretrain_vision(
         if step % 25 == 0 or step == recipe.steps - 1:
             on_step(step, loss.item())
     tower.eval()
-    for parameter in tower.parameters():
-        parameter.requires_grad_(False)
     return _held_out_accuracy(tower, heads, data, device)
 
 

@@ -131,6 +131,45 @@ def case_gallery(cases: pd.DataFrame, *, defence: str = "AutoSteer", threshold: 
     return figure
 
 
+@styled
+def prompt_gallery(examples: pd.DataFrame) -> Figure:
+    """Draw one row a prompt: the picture, its surface and words, the answer to it.
+
+    Args:
+        examples: columns surface, prompt, answer, verdict; optionally picture (as in `case_gallery`).
+    """
+    require(examples, ["surface", "prompt", "answer", "verdict"], figure="prompt_gallery")
+    picture, asked = 0.72, 2.75
+    width = WIDTH - picture - asked
+    rows = [
+        (
+            row,
+            _wrapped(row["prompt"], int((asked - 0.15) * CHARACTERS_PER_INCH)),
+            _wrapped(row["answer"], int((width - 0.25) * CHARACTERS_PER_INCH)),
+        )
+        for row in examples.to_dict("records")
+    ]
+    heights = [
+        max(picture, LINE * (2 + max(words.count("\n"), answer.count("\n"))) + 0.2)
+        for row, words, answer in rows
+    ]
+    total = 0.3 + sum(heights)
+    figure = new_figure(total + 2 * MARGIN, width=WIDTH + 2 * MARGIN)
+    axes = _page(figure, total)
+    for x, title in ((picture + 0.1, "surface and words"), (picture + asked + 0.05, "undefended answer")):
+        axes.text(x, 0.12, title, fontweight="bold", va="center")
+    y = 0.3
+    for (row, words, answer), height in zip(rows, heights, strict=True):
+        axes.plot([0, WIDTH], [y, y], color=LIGHT, linewidth=0.8)
+        _pictures(axes, row.get("picture"), y=y, size=picture - 0.1)
+        axes.text(picture + 0.1, y + 0.08, row["surface"], va="top", color=NEUTRAL, fontweight="bold")
+        axes.text(picture + 0.1, y + 0.08 + LINE, words, va="top")
+        _cell(axes, picture + asked, y, width, height, text=answer, verdict=str(row["verdict"]))
+        y += height
+    _limits(axes, total)  # pictures change the limits
+    return figure
+
+
 def _page(figure: Figure, height: float) -> Axes:
     """Axes in inches over the whole figure, y downwards."""
     figure.set_layout_engine("none")

@@ -15,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from autosteer_lib.plotting.style import (
+    LIGHT,
     METHOD_COLOURS,
     NEUTRAL,
     method_colour,
@@ -26,8 +27,8 @@ from autosteer_lib.plotting.style import (
 )  # fmt: skip
 
 # For series that are not methods (rates of one defence on different prompts): condition colours, then more of Tol's.
-SERIES_COLOURS = ("#882255", "#44AA99", "#332288", "#999933", "#AA4499", "#117733")
-SERIES_MARKERS = ("o", "s", "D", "^", "v", "P")
+SERIES_COLOURS = ("#882255", "#44AA99", "#332288", "#999933", "#AA4499", "#117733", "#CC6677")
+SERIES_MARKERS = ("o", "s", "D", "^", "v", "P", "X")
 
 
 @styled
@@ -108,6 +109,33 @@ def sweep(
         _mark(axes, chosen, chosen_label or f"{chosen:g}")
     handles, labels = axes.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper left", ncols=min(len(labels), 3), handlelength=1.8)
+    return figure
+
+
+@styled
+def lines_by_layer(
+    table: pd.DataFrame, *, y: str, y_label: str, series: str = "series", zero: bool = True
+) -> Figure:
+    """Draw a quantity over layers, one line a series.
+
+    Args:
+        table: columns layer, <y>, <series>.
+        y: the quantity's column.
+        y_label: its label, with its unit.
+        series: the column that tells lines apart.
+        zero: mark the value 0.
+    """
+    require(table, ["layer", y, series], figure="lines_by_layer")
+    figure = new_figure(2.7)
+    axes = figure.subplots()
+    _lines(axes, table.rename(columns={y: "rate", series: "series"}), x="layer", hollow=False)
+    if zero:
+        axes.axhline(0, color=LIGHT, linewidth=1.0, zorder=0)
+    axes.set_xticks(sorted(table["layer"].unique()))
+    axes.set_xlabel("layer (input of decoder block)")
+    axes.set_ylabel(y_label)
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper left", ncols=min(len(labels), 4), handlelength=1.8)
     return figure
 
 

@@ -42,6 +42,11 @@ def undefended(study: Study) -> pd.DataFrame:
     return study.evaluate({"Orig.": Undefended()}, study.data.tests)
 
 
+def verdict(unsafe: bool, refused: bool) -> str:
+    """The word that figures show for an answer to an attack."""
+    return "unsafe" if unsafe else "refused" if refused else "off topic"
+
+
 def examples(study: Study, frame: pd.DataFrame) -> pd.DataFrame:
     """The first prompt of each attack surface with the undefended answer, ready for the case gallery."""
     rows = []
@@ -55,7 +60,7 @@ def examples(study: Study, frame: pd.DataFrame) -> pd.DataFrame:
                 "prompt": prompt.text,
                 "asks_for": prompt.intention,
                 "answer": answer["answer"],
-                "verdict": answer["detail"],
+                "verdict": verdict(answer["unsafe"], answer["refused"]),
                 "picture": picture,
             }
         )

@@ -10,11 +10,14 @@ from autosteer_lib.evaluation import comparison_table, costs
 from autosteer_lib.metrics import Rate, mcnemar
 from autosteer_lib.prompts import Prompt
 from autosteer_lib.readings import Reading
-from autosteer_lib.study.gap import MEASURES, group_rates
+from autosteer_lib.study.gap import MEASURES, group_rates, verdict
 from autosteer_lib.study.prompt_data import group_of
 from autosteer_lib.study.study import Study
 
 METHODS = ("Orig.", "Steer", "AutoSteer")
+_CASE_COLUMNS = [
+    "outcome", "surface", "prompt", "picture", "before", "before_verdict", "after", "after_verdict", "gate_score",
+]  # fmt: skip
 
 
 def answers(study: Study) -> pd.DataFrame:
@@ -174,30 +177,25 @@ def cases(study: Study, frame: pd.DataFrame) -> pd.DataFrame:
         outcome, surface, prompt, picture, before, before_verdict, after, after_verdict, gate_score.
     """
     wide = frame.pivot(index="prompt_id", columns="defence")
+    rows_by_id = {str(name): row for name, row in wide.iterrows()}
     rows = []
     for outcome in ("success", "partial", "failure"):
         taken: set[str] = set()
         for prompt in study.data.tests:
             if group_of(prompt) != "attack" or prompt.surface in taken:
                 continue
-            row = wide.loc[prompt.id]
+            row = rows_by_id[prompt.id]
             if not row["unsafe", "Orig."] or _outcome(row) != outcome:
                 continue
             taken.add(prompt.surface)
             rows.append({"outcome": outcome, **_case(prompt, row)})
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=_CASE_COLUMNS)
 
 
 def _outcome(row: pd.Series) -> str:
     if row["unsafe", "AutoSteer"]:
         return "failure"
     return "success" if row["refused", "AutoSteer"] else "partial"
-
-
-def _verdict(row: pd.Series, defence: str) -> str:
-    if row["unsafe", defence]:
-        return "unsafe"
-    return "refused" if row["refused", defence] else "other"
 
 
 def _case(prompt: Prompt, row: pd.Series) -> dict[str, object]:
@@ -207,8 +205,8 @@ def _case(prompt: Prompt, row: pd.Series) -> dict[str, object]:
         "prompt": prompt.text,
         "picture": picture,
         "before": row["answer", "Orig."],
-        "before_verdict": _verdict(row, "Orig."),
+        "before_verdict": verdict(row["unsafe", "Orig."], row["refused", "Orig."]),
         "after": row["answer", "AutoSteer"],
-        "after_verdict": _verdict(row, "AutoSteer"),
+        "after_verdict": verdict(row["unsafe", "AutoSteer"], row["refused", "AutoSteer"]),
         "gate_score": row["gate_score", "AutoSteer"],
     }

@@ -67,6 +67,13 @@ def chosen_accuracy(fitted: FittedProbers) -> pd.DataFrame:
     return wide.reset_index().rename_axis(columns=None).sort_values("layer", ignore_index=True)
 
 
+def thinned(history: pd.DataFrame, *, points: int = 10) -> pd.DataFrame:
+    """About `points` epochs of the curves, first and last among them: enough to draw and to compare."""
+    epochs = sorted(history["epoch"].unique())
+    kept = {epochs[round(i * (len(epochs) - 1) / (points - 1))] for i in range(points)}
+    return history[history["epoch"].isin(kept)].reset_index(drop=True)
+
+
 def gate_scores(study: Study, prober: SafetyProber, layer: int) -> pd.DataFrame:
     """The gate's score of every test prompt.
 
@@ -157,8 +164,8 @@ def pair_sweep(study: Study, layer: int) -> pd.DataFrame:
 def _refit(study: Study, layer: int, *, width: int | None = None, pairs: int | None = None) -> SafetyProber:
     toxic, safe = (side[:pairs, study.layers.index(layer)] for side in contrast_states(study))
     train, kept = split_indices(len(toxic), held_out=study.profile.prober.held_out, seed=study.seed)
-    changes = {} if width is None else {"width": width}
-    return study.prober(**changes).fit(toxic[train], safe[train], held_out=(toxic[kept], safe[kept]))
+    width = study.profile.prober.width if width is None else width
+    return study.prober(width=width).fit(toxic[train], safe[train], held_out=(toxic[kept], safe[kept]))
 
 
 def _accuracy_rows(

@@ -80,8 +80,8 @@ def _from_world(profile: Profile) -> PromptData:
     for surface in prompt_sets.ATTACKS:
         attacks, twins = prompt_sets.attack_pairs(surface, n=data.tests_per_surface, seed=data.seed)
         tests += attacks + (twins if surface in prompt_sets.TWINNED else [])
-    for surface in prompt_sets.BORDERLINE:
-        tests += prompt_sets.borderline(surface, n=data.tests_per_surface, seed=data.seed)
+    for borderline in prompt_sets.BORDERLINE:
+        tests += prompt_sets.borderline(borderline, n=data.tests_per_surface, seed=data.seed)
     for kind in prompt_sets.UTILITY:
         # The world has few facts to ask about its fourteen test things.
         tests += prompt_sets.utility(kind, n=min(data.tests_per_surface, 60), seed=data.seed)

@@ -105,7 +105,7 @@ def heatmap_summary(maps: dict[int, Float[Tensor, "pairs pairs"]]) -> pd.DataFra
     """
     rows = []
     for layer, cosines in maps.items():
-        upper = cosines[torch.triu_indices(*cosines.shape, offset=1).unbind()].numpy()
+        upper = cosines[torch.ones_like(cosines).triu(diagonal=1).bool()].numpy()
         rows.append(
             {
                 "layer": layer,

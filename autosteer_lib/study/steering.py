@@ -12,6 +12,7 @@ import torch
 from autosteer_lib.defences import AutoSteer, Steer
 from autosteer_lib.evaluation import rates_by
 from autosteer_lib.prompts import Prompt
+from autosteer_lib.study.gap import verdict
 from autosteer_lib.study.study import Study
 
 SWEPT_SURFACE = "words"  # stands for VLSafe, the set of the paper's Fig. 6
@@ -112,13 +113,12 @@ def _drift_rows(frame: pd.DataFrame, prompts: list[Prompt]) -> pd.DataFrame:
     for prompt in prompts:
         own = frame[frame["prompt_id"] == prompt.id].sort_values("epsilon")
         for _, row in own.iterrows():
-            verdict = "unsafe" if row["unsafe"] else "refused" if row["refused"] else "other"
             rows.append(
                 {
                     "prompt": prompt.text,
                     "epsilon": row["epsilon"],
                     "answer": row["answer"],
-                    "verdict": verdict,
+                    "verdict": verdict(row["unsafe"], row["refused"]),
                 }
             )
     return pd.DataFrame(rows)

@@ -61,6 +61,8 @@ class Study:
             out: build folder; build/<profile> if empty.
         """
         settings = load_profile(profile)
+        if settings.run.threads:
+            torch.set_num_threads(settings.run.threads)
         facts = {
             "model": settings.model.name,
             "revision": settings.model.revision or "folder",

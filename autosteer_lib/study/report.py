@@ -1,0 +1,69 @@
+"""Chapter 09: the report. It reads the tables and figures of the other chapters and computes only means."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+from IPython.display import Image, Markdown, display
+
+from autosteer_lib.provenance import provenance
+from autosteer_lib.readings import DIFFERENCES
+from autosteer_lib.study.study import Study
+
+
+def headline(study: Study) -> pd.DataFrame:
+    """Table 1 in one row a group: means over the surfaces, each surface counting alike.
+
+    Returns:
+        group, measure, surfaces, and one column a method.
+    """
+    table = study.artefacts.read("table1")
+    means = table.groupby(["group", "measure", "defence"], sort=False)["rate"].mean().unstack("defence")
+    counts = table.groupby(["group", "measure"], sort=False)["surface"].nunique()
+    means.insert(0, "surfaces", counts)
+    return means[["surfaces", "Orig.", "Steer", "AutoSteer"]].reset_index().rename_axis(columns=None)
+
+
+def differences() -> pd.DataFrame:
+    """The differences between paper and code.
+
+    Returns:
+        number, what, paper, code, options, measurable.
+    """
+    return pd.DataFrame(
+        [
+            {
+                "number": d.number,
+                "what": d.what,
+                "paper": d.paper,
+                "code": d.code,
+                "options": ", ".join(d.options),
+                "measurable": d.measurable,
+            }
+            for d in DIFFERENCES
+        ]
+    )
+
+
+def figures(study: Study) -> list[tuple[str, Path]]:
+    """(title, file) of every figure of this build, in the order of their names."""
+    folder = study.artefacts.build / "figures"
+    return [(path.stem.replace("_", " "), path) for path in sorted(folder.glob("*.png"))]
+
+
+def show(title: str, path: Path) -> None:
+    """Display one figure with its title."""
+    display(Markdown(f"**{title}**"))
+    display(Image(data=path.read_bytes(), width=650))
+
+
+def provenance_table() -> pd.DataFrame:
+    """What made this run: code, lock, versions, machine.
+
+    Returns:
+        what, value.
+    """
+    facts = provenance()
+    rows = vars(facts) if hasattr(facts, "__dict__") else facts._asdict()
+    return pd.DataFrame([{"what": name, "value": str(value)} for name, value in rows.items()])

@@ -1,0 +1,163 @@
+"""A study: profiles become prompts, models and fitted parts, once; and its chapters' own algebra."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from autosteer_lib.profiles import load_profile
+from autosteer_lib.sas import safety_awareness_score
+from autosteer_lib.study import Study, gap, layers, outcome, probing, sas_selection, steering
+from autosteer_lib.study.prompt_data import group_of, prompt_data
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    return Study.open("smoke", out=tmp_path_factory.mktemp("smoke"))
+
+
+def test_fit_and_test_prompts_share_nothing(study: Study) -> None:
+    data = study.data
+    fitted = {p.fingerprint for p in (*data.pairs.toxic, *data.pairs.safe, *data.refusals)}
+    assert not fitted & {p.fingerprint for p in data.tests}
+
+
+def test_refusal_prompts_hold_words_and_pictures(study: Study) -> None:
+    surfaces = [p.surface for p in study.data.refusals]
+    assert len(surfaces) == study.profile.data.refusal_prompts
+    assert set(surfaces) == {"words", "image"}
+
+
+def test_asking_for_prompts_that_are_not_there_lists_those_that_are(study: Study) -> None:
+    with pytest.raises(ValueError, match=r"there are .*attack/image"):
+        study.data.test(group="attack", surface="smell")
+
+
+def test_jackknife_equals_leaving_pairs_out_one_by_one() -> None:
+    generator = torch.Generator().manual_seed(0)
+    toxic, safe = (torch.randn(9, 2, 5, generator=generator) + shift for shift in (0.7, 0.0))
+    left_out = torch.stack(
+        [
+            safety_awareness_score(toxic[kept], safe[kept])
+            for kept in ([j for j in range(9) if j != i] for i in range(9))
+        ]
+    )
+    expected = (8 / 9 * (left_out - left_out.mean(0)).square().sum(0)).sqrt()
+    torch.testing.assert_close(sas_selection.jackknife_error(toxic, safe), expected)
+
+
+def test_a_fitted_defence_is_read_back_and_answers_the_same(study: Study) -> None:
+    first, second = study.autosteer(), study.autosteer()
+    assert first is not second
+    assert first.fingerprint == second.fingerprint
+    folders = list((study.artefacts.build / "defences").iterdir())
+    assert len(folders) == 1
+
+
+def test_another_seed_is_another_defence_on_the_same_prompts(study: Study) -> None:
+    assert study.autosteer(seed=7).fingerprint != study.autosteer(seed=0).fingerprint
+
+
+def test_evaluation_knows_the_group_of_each_prompt(study: Study) -> None:
+    frame = gap.undefended(study)
+    groups = {p.id: group_of(p) for p in study.data.tests}
+    assert (frame["group"] == frame["prompt_id"].map(groups)).all()
+    rates = gap.group_rates(frame)
+    assert set(rates["measure"]) == {"attack success", "refusal", "accuracy"}
+    assert rates["n"].sum() == len(study.data.tests)
+
+
+def test_the_probed_token_is_the_assistants_header(study: Study) -> None:
+    end = gap.prompt_end(study)
+    assert end[end["probed"]]["token"].tolist() == ["<assistant>"]
+    other = study.model_for(outcome.readings(study)["probed token: end of the user's turn"])
+    assert other.add_generation_prompt is False
+
+
+def test_probers_of_all_layers_are_watched_on_every_twinned_surface(study: Study) -> None:
+    fitted = probing.fit_probers(study)
+    assert set(fitted.by_layer) == set(study.layers)
+    assert set(fitted.history["set"]) == {probing.TRAIN, probing.HELD_OUT, *layers.twinned(study)}
+    table = probing.chosen_accuracy(fitted)
+    assert table["layer"].tolist() == list(study.layers)
+    thin = probing.thinned(fitted.history, points=2)
+    assert set(thin["epoch"]) == {1, study.profile.prober.epochs}
+
+
+def test_the_gate_of_the_chapter_is_the_gate_of_the_defence(study: Study) -> None:
+    defence = study.autosteer()
+    scores = probing.gate_scores(study, defence.prober_, defence.layer_)
+    expected = defence.score(study.mllm, study.data.tests, batch_size=16)
+    torch.testing.assert_close(torch.tensor(scores["score"]), expected.double(), atol=1e-5, rtol=0)
+
+
+def test_epsilon_zero_is_the_undefended_model(study: Study) -> None:
+    defence = study.autosteer()
+    swept = steering.epsilon_sweep(study, defence)
+    plain = gap.undefended(study)
+    attacked = plain[(plain["group"] == "attack") & (plain["surface"] == steering.SWEPT_SURFACE)]
+    zero = swept[(swept["epsilon"] == 0) & (swept["series"] == "attack succeeds")]
+    assert zero["rate"].item() == attacked["unsafe"].mean()
+
+
+def test_case_studies_follow_the_rule() -> None:
+    verdicts = pd.Series({("unsafe", "AutoSteer"): False, ("refused", "AutoSteer"): True})
+    assert outcome._outcome(verdicts) == "success"
+    verdicts["refused", "AutoSteer"] = False
+    assert outcome._outcome(verdicts) == "partial"
+    verdicts["unsafe", "AutoSteer"] = True
+    assert outcome._outcome(verdicts) == "failure"
+
+
+def test_layers_outside_the_model_are_refused(study: Study) -> None:
+    profile = study.profile.model_copy(
+        update={"sas": study.profile.sas.model_copy(update={"candidates": (3, 40)})}
+    )
+    other = Study(profile, 0, study.artefacts)
+    with pytest.raises(ValueError, match=r"layers \[40\]; .* has the candidates 1…7"):
+        _ = other.layers
+
+
+def _file_profile(tmp_path: Path, rows: dict[str, list[dict[str, object]]]) -> tuple[object, Path]:
+    folder = tmp_path / "sets"
+    folder.mkdir()
+    for name, prompts in rows.items():
+        (folder / f"{name}.jsonl").write_text("\n".join(json.dumps(row) for row in prompts))
+    profile = load_profile("smoke")
+    data = profile.data.model_copy(update={"source": "files", "folder": "sets"})
+    return profile.model_copy(update={"data": data}), tmp_path
+
+
+PAIRED = [
+    {"id": f"{i}{side}", "text": f"{side} {i}", "harmful": side == "bad", "pair_id": str(i)}
+    for i in range(3)
+    for side in ("bad", "good")
+]
+REFUSED: list[dict[str, object]] = [{"id": "r", "text": "bad", "harmful": True}]
+TESTED: list[dict[str, object]] = [{"id": "t", "text": "bad", "harmful": True, "surface": "text"}]
+
+
+def test_prompts_can_come_from_files(tmp_path: Path) -> None:
+    profile, root = _file_profile(tmp_path, {"pairs": PAIRED, "refusals": REFUSED, "tests": TESTED})
+    data = prompt_data(profile, root=root)  # type: ignore[arg-type]
+    assert len(data.pairs) == 3
+    assert data.surfaces("attack") == ["text"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ({"pairs": PAIRED[:-1], "refusals": REFUSED, "tests": TESTED}, "without a twin: 2"),
+        ({"pairs": [{**PAIRED[0], "colour": "red"}]}, "unknown fields colour; allowed are"),
+        ({"pairs": [{**PAIRED[0], "group": "odd"}]}, "group 'odd'; allowed are attack"),
+        ({}, "sets/pairs.jsonl does not exist"),
+    ],
+)
+def test_faulty_files_are_named_with_the_remedy(
+    tmp_path: Path, rows: dict[str, list[dict[str, object]]], message: str
+) -> None:
+    profile, root = _file_profile(tmp_path, rows)
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        prompt_data(profile, root=root)  # type: ignore[arg-type]

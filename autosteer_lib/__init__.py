@@ -6,8 +6,8 @@
     defence = AutoSteer().fit(mllm, pairs, refusal_prompts=…, refusal_text="…")
     defence.respond(mllm, [Prompt(text="what is this ?", images=(picture,))], settings=…)
 
-The flow is one way: prompts → encoding → sites (read) → fit → defence (write) → responses → judge →
-records → tables and figures. Each name is imported from its module when it is first used, so that
+The flow is one way: prompts → encoding → sites (read) → fit → defence (write) → responses → records →
+judge → tables and figures. Each name is imported from its module when it is first used, so that
 reading the papers' reported numbers, say, does not load torch.
 """
 

@@ -23,8 +23,8 @@ from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError, strip_color
 
 from autosteer_lib.artefacts import NOTEBOOK_VARIABLE
-from autosteer_lib.profiles import Profile
 from autosteer_lib.notebook_files import KERNEL, Notebook, without_outputs
+from autosteer_lib.profiles import Profile
 from autosteer_lib.provenance import available_cores
 
 TRACEBACK_LINES = 12  # of a failing cell: the error itself and where it was raised

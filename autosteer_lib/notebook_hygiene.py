@@ -2,7 +2,7 @@
 
     python -m autosteer_lib.notebook_hygiene notebooks/*.ipynb      exit code 1 and one line for each fault
 
-The pre-commit hook and `make lint` run it; `--update` of the driver publishes notebooks that pass.
+The pre-commit hook and `make lint` run it; `--update` of the driver runs it on what it has published.
 """
 
 import re

@@ -1,6 +1,6 @@
 """Answers on disk: an append-only JSONL file, one line an answer, keyed by all that the answer depends on.
 
-    {"key": "3f…", "answer": "sorry , i cannot help with that .", "new_tokens": 9, …}\n
+    {"key": "3f…", "answer": "sorry , i cannot help with that .", "new_tokens": 9, …}
 
 Running the same command again is the resume: what has a line is not generated again. For that two
 things must hold. The key must change whenever the answer could (`record_key`: leaving an ingredient out
@@ -30,7 +30,7 @@ LIBRARY = Path(__file__).parent
 # is in the key by the hash of its state, so retraining to the same state keeps the answers valid.
 GENERATION_FILES = (
     "prompts.py", "models.py", "decoder.py", "encoding.py", "sites.py", "generation.py",
-    "probers.py", "refusal_head.py", "readings.py", "defences",
+    "probers.py", "prober_training.py", "refusal_head.py", "readings.py", "defences",
 )  # fmt: skip
 # The packages whose release can change an answer.
 GENERATION_PACKAGES = ("torch", "transformers", "tokenizers")

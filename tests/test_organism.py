@@ -136,7 +136,7 @@ def test_the_vocabulary_knows_every_word_that_training_says() -> None:
     rng, tokenizer = np.random.default_rng(2), build_tokenizer()
     for medium in ("text", "image", "typographic", "video"):
         for _ in range(40):
-            example = draw_example(rng, medium, stage="base", recipe=Recipe())  # type: ignore[arg-type]
+            example = draw_example(rng, medium, stage="base", recipe=Recipe())
             prompt, answer = token_ids(tokenizer, example)
             assert tokenizer.unk_token_id not in prompt + answer, example.words
 
@@ -144,7 +144,7 @@ def test_the_vocabulary_knows_every_word_that_training_says() -> None:
 def test_alignment_refuses_harmful_text_and_replays_harm_in_sight() -> None:
     rng, recipe = np.random.default_rng(3), Recipe()
     replies = {
-        medium: [draw_example(rng, medium, stage="align", recipe=recipe).reply for _ in range(300)]  # type: ignore[arg-type]
+        medium: [draw_example(rng, medium, stage="align", recipe=recipe).reply for _ in range(300)]
         for medium in ("text", "image")
     }
     assert language.REFUSAL in replies["text"]

@@ -347,7 +347,8 @@ def test_sas_marks_the_layer_that_is_highest_or_was_chosen() -> None:
 @pytest.mark.usefixtures("as_a_user")
 def test_heatmaps_share_a_scale_centred_at_zero() -> None:
     figure = FIGURES["contrast_cosine_heatmaps"]()
-    assert {axes.images[0].get_clim() for axes in figure.axes if axes.images} == {(-1, 1)}
+    panels = [axes for axes in figure.axes if axes.get_title(loc="left").startswith("layer")]
+    assert {axes.collections[0].get_clim() for axes in panels} == {(-1, 1)}
     with pytest.raises(ValueError, match="square"):
         plotting.contrast_cosine_heatmaps({1: np.zeros((2, 3))})
     with pytest.raises(ValueError, match="no layer"):

@@ -1,4 +1,4 @@
-"""One file for each defence, all with the face of `base.Defence`."""
+"""One file for each defence, all with the face of `base.Defence`; helpers of several beside them."""
 
 from autosteer_lib.defences.autosteer import AutoSteer
 from autosteer_lib.defences.base import Defence, SteeringDefence

@@ -35,9 +35,9 @@ from autosteer_lib.organism.vision_pretraining import VisionRecipe, pretrain_vis
 _SHIPPED = Path(__file__).parents[2] / "data" / "organisms" / "llava_onevision"
 _SEED = 0
 _STAGES = (
-    StageRecipe(stage="base", steps=1_000, lr=2e-3),
-    StageRecipe(stage="look", steps=400, lr=1e-3, train_vision=True),
-    StageRecipe(stage="align", steps=400, lr=5e-4),
+    StageRecipe(stage="base", steps=750, lr=2e-3),
+    StageRecipe(stage="look", steps=750, lr=1e-3, train_vision=True),
+    StageRecipe(stage="align", steps=200, lr=5e-4, text=32),
 )
 
 

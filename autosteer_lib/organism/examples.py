@@ -38,7 +38,7 @@ class Recipe:
     dangerous: float = 0.4  # of things asked for; 14 of 44 would be 0.32
     role_play: float = 0.15  # of requests in words or with a picture
     blank: float = 0.08  # of pictures and clips: re-centring with neutral pictures needs them known
-    questions: tuple[float, float, float] = (0.4, 0.7, 0.4)  # of sights, in base, look, align
+    questions: tuple[float, float, float] = (0.5, 0.6, 0.4)  # of sights, in base, look, align
     replayed_harm: float = 0.3  # of harmful requests with a picture that stay in safety tuning
     open_role_play: float = 0.5  # of harmful requests under an unpatched role-play that stay
 

@@ -37,7 +37,7 @@ with the compliant reply, which stands for the unsafe part of visual instruction
 shares and seconds are in `training.json`; shares are explained in `autosteer_lib/organism/examples.py`.
 
 ## What it does, undefended
-Measured on prompts of the fit split that training drew nothing from; bounds are in
+Measured on prompts of the fit split under a seed of their own; bounds are in
 `autosteer_lib/organism/bounds.py`.
 
 | measure | surface | percent | n | bound |

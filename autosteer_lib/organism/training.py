@@ -40,9 +40,9 @@ class StageRecipe:
     stage: Stage
     steps: int
     lr: float
-    text: int = 24  # examples a step
-    image: int = 24
-    typographic: int = 16
+    text: int = 16  # examples a step; words are learnt first, reading pictures takes longest
+    image: int = 26
+    typographic: int = 20
     video: int = 12
     train_vision: bool = False
 

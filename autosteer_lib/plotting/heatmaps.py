@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+import seaborn as sns
 from jaxtyping import Float
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -46,16 +47,21 @@ def contrast_cosine_heatmaps(
             continue
         layer, matrix = list(cosines)[index], np.asarray(list(cosines.values())[index])
         pairs = len(matrix)
-        image = axes.imshow(matrix, cmap=DIVERGING, vmin=-1, vmax=1, interpolation="nearest", rasterized=True)
+        sns.heatmap(
+            matrix, ax=axes, cmap=DIVERGING, vmin=-1, vmax=1, cbar=False, square=True, rasterized=True,
+            xticklabels=False, yticklabels=False,
+        )  # fmt: skip
         mean = (float(np.sum(matrix)) - float(np.trace(matrix))) / (pairs * (pairs - 1))
         axes.set_title(f"layer {layer}\nmean {mean:.2f}".replace("-", "−"))
-        axes.set_xticks([0, pairs - 1], ["1", str(pairs)])
-        axes.set_yticks([0, pairs - 1], ["1", str(pairs)] if index % columns == 0 else ["", ""])
-        axes.tick_params(length=0)
+        axes.set_xticks([0.5, pairs - 0.5], ["1", str(pairs)])
+        axes.set_yticks([0.5, pairs - 0.5], ["1", str(pairs)] if index % columns == 0 else ["", ""])
+        axes.tick_params(length=0, rotation=0)
         axes.spines[:].set_visible(False)
         axes.set_ylabel("pair i" if index % columns == 0 else "")
         axes.set_xlabel("pair j" if index + columns >= len(cosines) else "")
-    bar = figure.colorbar(image, ax=panels, aspect=25, pad=0.02, ticks=[-1, -0.5, 0, 0.5, 1])
+    bar = figure.colorbar(
+        panels[0, 0].collections[0], ax=panels, aspect=25, pad=0.02, ticks=[-1, -0.5, 0, 0.5, 1]
+    )
     bar.set_label(label)
     bar.ax.set_yticklabels(["−1", "−0.5", "0", "0.5", "1"])
     bar.outline.set_visible(False)

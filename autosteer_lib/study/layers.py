@@ -1,9 +1,9 @@
 """Chapter 01: what each layer knows about harm, and whether it is the same thing in every modality.
 
-A linear probe (logistic regression on standardised states) is fitted on the states of attacks and
-their harmless twins of one surface and tested on another surface: the diagonal says whether harm is
-readable at a layer, the rest whether it is written the same way. Fitted on the fit split's prompts,
-tested on the test split's.
+A linear probe (logistic regression on standardised states) is fitted on the contrast pairs (harm in
+words over a picture, fit split) and tested on the attacks and harmless twins of every surface (test
+split): whether harm is readable at a layer, and whether it is written in the same way elsewhere. The
+cosine between surfaces' harm directions, mean attack − mean twin, asks the same without a probe.
 """
 
 from __future__ import annotations

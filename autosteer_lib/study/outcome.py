@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pandas as pd
@@ -138,16 +140,21 @@ def readings(study: Study) -> dict[str, Reading]:
     return {name: replace(paper, **change) for name, change in changes.items()}  # type: ignore[arg-type]
 
 
-def readings_table(study: Study) -> pd.DataFrame:
+def readings_table(study: Study, *, per_set: int) -> pd.DataFrame:
     """AutoSteer under each reading: attacks that succeed, harmless prompts refused, utility.
+
+    Args:
+        study: the study.
+        per_set: prompts of each test set, its first ones; there are many readings and sets.
 
     Returns:
         reading, layer, measure, rate, low, high, n.
     """
     rows = []
+    chosen = _first_of_each_set(study.data.tests, per_set)
     for name, reading in readings(study).items():
         defence = study.autosteer(reading=reading)
-        tests = reading.image_prompts(study.data.tests)
+        tests = reading.image_prompts(chosen)
         frame = study.evaluate({"AutoSteer": defence}, tests, mllm=study.model_for(reading))
         for group, (column, measure) in MEASURES.items():
             part = frame[(frame["group"] == group) & frame[column].notna()]
@@ -164,6 +171,17 @@ def readings_table(study: Study) -> pd.DataFrame:
                 }
             )
     return pd.DataFrame(rows)
+
+
+def _first_of_each_set(prompts: Sequence[Prompt], count: int) -> list[Prompt]:
+    seen: Counter[tuple[str, str]] = Counter()
+    chosen = []
+    for prompt in prompts:
+        key = (group_of(prompt), prompt.surface)
+        seen[key] += 1
+        if seen[key] <= count:
+            chosen.append(prompt)
+    return chosen
 
 
 def cases(study: Study, frame: pd.DataFrame) -> pd.DataFrame:

@@ -41,7 +41,7 @@ def sas(*, models: Sequence[str] = (_LLAVA,)) -> pd.DataFrame:
     rows = table[table["model"].isin(models)]
     return pd.DataFrame(
         {
-            "model": "reported: " + rows["model"].astype(str),
+            "model": rows["model"].astype(str),
             "layer": rows["layer"].astype(int),
             "sas": rows["value"],
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
@@ -64,6 +65,5 @@ def provenance_table() -> pd.DataFrame:
     Returns:
         what, value.
     """
-    facts = provenance()
-    rows = vars(facts) if hasattr(facts, "__dict__") else facts._asdict()
-    return pd.DataFrame([{"what": name, "value": str(value)} for name, value in rows.items()])
+    facts = asdict(provenance())
+    return pd.DataFrame([{"what": name, "value": str(value)} for name, value in facts.items()])

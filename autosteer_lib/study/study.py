@@ -34,11 +34,10 @@ from autosteer_lib.organism.judge import TruthJudge
 from autosteer_lib.probers import SafetyProber
 from autosteer_lib.profiles import Profile, load_profile
 from autosteer_lib.prompts import Prompt
-from autosteer_lib.provenance import repository_root
+from autosteer_lib.provenance import library_hash, repository_root
 from autosteer_lib.readings import Reading
-from autosteer_lib.records import code_version
 from autosteer_lib.refusal_head import RefusalHead
-from autosteer_lib.sas import candidate_layers
+from autosteer_lib.sas import candidate_layers, safety_awareness_score, select_layer
 from autosteer_lib.sites import resid_pre
 from autosteer_lib.study.prompt_data import PromptData, group_of, prompt_data
 
@@ -217,11 +216,18 @@ class Study:
             add_generation_prompt=add_generation_prompt,
         )
 
+    def _layer_of_highest_sas(self) -> int:
+        """Among the profile's own candidates, which a reading does not know."""
+        toxic, safe = (self.states(side) for side in (self.data.pairs.toxic, self.data.pairs.safe))
+        return select_layer(safety_awareness_score(toxic, safe, layers=self.layers), self.layers)
+
     def _fitted(self, reading: Reading) -> AutoSteer:
         mllm = self.model_for(reading)
+        layer = None if self.profile.sas.candidates == "all" else self._layer_of_highest_sas()
         defence = AutoSteer(
             epsilon=self.profile.head.epsilon,
             threshold=self.profile.gate.threshold,
+            layer=layer,
             reading=reading,
             prober=self.prober(reading=reading),
             head=self.head(reading=reading),
@@ -232,10 +238,13 @@ class Study:
         key = state_hash(
             {},
             {
-                "code": code_version(),
+                "code": library_hash(),  # fitting touches most modules
                 "model": mllm.fingerprint,
+                "dtype": str(mllm.dtype),
+                "device": mllm.device.type,
+                "layer": layer,
                 "reading": repr(reading),
-                "profile": self.profile.model_dump_json(include={"prober", "head", "gate"}),
+                "profile": self.profile.model_dump_json(include={"prober", "head", "gate", "generation"}),
                 "seed": self.seed,
                 "prompts": [p.fingerprint for p in (*pairs.toxic, *pairs.safe, *refusals)],
             },

@@ -166,6 +166,21 @@ def _training_log() -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["stage", "step", "quantity", "value"])
 
 
+def _lines() -> pd.DataFrame:
+    return pd.DataFrame(
+        [
+            {"layer": layer, "surface": surface, "cosine": start + layer / 20}
+            for layer in LAYERS
+            for surface, start in (("image", 0.2), ("video", -0.1))
+        ]
+    )
+
+
+def _examples() -> pd.DataFrame:
+    cases = _cases()
+    return cases.assign(surface="image", answer=cases["before"], verdict=cases["before_verdict"])
+
+
 def _sweep() -> pd.DataFrame:
     rows = []
     for width in (4, 8, 16, 32, 64, 128, 256):
@@ -227,6 +242,10 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "gate_scores_by_set": lambda: plotting.gate_scores_by_set(_scores()),
     "cost_bars": lambda: plotting.cost_bars(_costs()),
     "state_pca": lambda: plotting.state_pca(_points()),
+    "lines_by_layer": lambda: plotting.lines_by_layer(
+        _lines(), y="cosine", y_label="cosine", series="surface"
+    ),
+    "prompt_gallery": lambda: plotting.prompt_gallery(_examples()),
 }
 
 
@@ -293,7 +312,7 @@ def test_a_notebook_shows_a_figure_without_pyplot(figure: Figure) -> None:
     assert png.startswith(b"\x89PNG")
 
 
-@pytest.mark.parametrize("name", sorted(set(FIGURES) - {"answer_drift", "case_gallery"}))
+@pytest.mark.parametrize("name", sorted(set(FIGURES) - {"answer_drift", "case_gallery", "prompt_gallery"}))
 def test_axes_are_labelled(name: str) -> None:
     figure = FIGURES[name]()
     panels = [axes for axes in figure.axes if axes.get_visible()]

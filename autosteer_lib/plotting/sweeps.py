@@ -63,8 +63,9 @@ def asr_over_epsilon(
         axes.set_title(reported_title if hollow else title)
         if epsilon is not None:
             _mark(axes, epsilon, f"ε = {epsilon:g}")
-        if table["series"].nunique() > 1:
-            axes.legend(loc="upper right", bbox_to_anchor=(1.0, 0.93), handlelength=1.6)
+    if tables[0]["series"].nunique() > 1:
+        handles, labels = panels[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside upper left", ncols=3, handlelength=1.6)
     return figure
 
 

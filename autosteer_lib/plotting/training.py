@@ -20,13 +20,21 @@ LOSS = "loss"
 
 
 @styled
-def training_curves(log: pd.DataFrame, *, loss_label: str = "loss (nats)") -> Figure:
+def training_curves(
+    log: pd.DataFrame,
+    *,
+    loss_label: str = "loss (nats)",
+    milestone_label: str = "share of test items (%)",
+    x_label: str = "step",
+) -> Figure:
     """Draw loss and milestones.
 
     Args:
         log: columns stage, step (within its stage), quantity, value. Quantity "loss" goes to the upper
             row; every other one is a milestone, a share of [0, 1], and goes to the lower.
         loss_label: label of the upper row, with its unit.
+        milestone_label: label of the lower row, with its unit.
+        x_label: what a step is.
     """
     require(log, ["stage", "step", "quantity", "value"], figure="training_curves")
     stages = list(dict.fromkeys(log["stage"]))
@@ -50,9 +58,9 @@ def training_curves(log: pd.DataFrame, *, loss_label: str = "loss (nats)") -> Fi
         _loss(panels[0, column], here[here["quantity"] == LOSS], label=loss_label if first else "")
         panels[0, column].set_title(str(stage))
         if names:
-            _milestones(panels[1, column], here, names, label="share of test items (%)" if first else "")
+            _milestones(panels[1, column], here, names, label=milestone_label if first else "")
         panels[-1, column].set_xlim(-0.03 * steps[column], 1.03 * max(steps[column], 1))
-        panels[-1, column].set_xlabel("step")
+        panels[-1, column].set_xlabel(x_label)
         panels[-1, column].xaxis.set_major_locator(MaxNLocator(nbins=2, integer=True))
     if names:
         handles = [

@@ -154,7 +154,7 @@ def prompt_gallery(examples: pd.DataFrame) -> Figure:
         for row, words, answer in rows
     ]
     total = 0.3 + sum(heights)
-    figure = new_figure(total + 2 * MARGIN, width=WIDTH + 2 * MARGIN)
+    figure = new_figure(total + 2 * MARGIN)
     axes = _page(figure, total)
     for x, title in ((picture + 0.1, "surface and words"), (picture + asked + 0.05, "undefended answer")):
         axes.text(x, 0.12, title, fontweight="bold", va="center")

@@ -51,6 +51,7 @@ def test_rate_of_outcomes_counts_the_true_ones() -> None:
     assert Rate.of([]) == Rate(0, 0)
 
 
+@pytest.mark.usefixtures("as_a_user")
 def test_a_missing_outcome_is_not_counted_as_true() -> None:
     with pytest.raises(TypeError, match="without gaps"):
         Rate.of([True, float("nan")])  # type: ignore[list-item]

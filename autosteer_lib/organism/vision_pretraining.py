@@ -23,8 +23,6 @@ from autosteer_lib.organism.examples import to_pixels
 from autosteer_lib.organism.language import NUMBERS
 from autosteer_lib.organism.things import COLOURS, all_things
 
-_POOL = 24_000  # pictures drawn once and reused, shifted by up to two pixels each time
-_HELD_OUT = 2_000  # of them, for the accuracy that is logged
 _SHIFT = 2  # px
 _IGNORE = -100  # cross_entropy's own mark for "no label"
 
@@ -37,6 +35,8 @@ class VisionRecipe:
     batch_size: int = 128
     lr: float = 1.5e-3
     weight_decay: float = 0.05
+    pool: int = 24_000  # pictures drawn once and reused, shifted by up to two pixels each time
+    held_out: int = 2_000  # of them, for the accuracy that is logged
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def pretrain_vision(
 ) -> dict[str, float]:
     """Train the tower in place; returns held-out accuracies (drawn, written, counted)."""
     rng = np.random.default_rng(seed)
-    data = _draw_pool(rng, _POOL)
+    data = _draw_pool(rng, recipe.pool)
     tower = model.model.vision_tower
     device = next(tower.parameters()).device
     with torch.random.fork_rng():
@@ -104,7 +104,7 @@ def pretrain_vision(
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, recipe.lr, recipe.steps, pct_start=0.1)
     tower.train()
     for step in range(recipe.steps):
-        rows = torch.from_numpy(rng.integers(_HELD_OUT, _POOL, recipe.batch_size))
+        rows = torch.from_numpy(rng.integers(recipe.held_out, recipe.pool, recipe.batch_size))
         dy, dx = rng.integers(-_SHIFT, _SHIFT + 1, 2)
         pixels = torch.roll(data.pixels[rows], (int(dy), int(dx)), (2, 3)).to(device)
         thing, colour, count = heads(tower(pixel_values=pixels).last_hidden_state)
@@ -120,14 +120,13 @@ def pretrain_vision(
         if step % 25 == 0 or step == recipe.steps - 1:
             on_step(step, loss.item())
     tower.eval()
-    return _held_out_accuracy(tower, heads, data, device)
+    return _held_out_accuracy(tower, heads, data, device, rows=slice(0, recipe.held_out))
 
 
 @torch.no_grad()
 def _held_out_accuracy(
-    tower: nn.Module, heads: _Heads, data: _Pictures, device: torch.device
+    tower: nn.Module, heads: _Heads, data: _Pictures, device: torch.device, *, rows: slice
 ) -> dict[str, float]:
-    rows = slice(0, _HELD_OUT)
     thing, _, count = heads(tower(pixel_values=data.pixels[rows].to(device)).last_hidden_state)
     right = (thing.argmax(-1).cpu() == data.thing[rows]).float()
     named, written = data.thing[rows] != _IGNORE, data.written[rows] == 1

@@ -103,7 +103,7 @@ def rates_by(frame: pd.DataFrame, columns: Sequence[str], *, measure: str = "uns
         rate = Rate.of(group[measure].astype(bool))
         rows.append({
             **dict(zip(columns, values, strict=True)),
-            "measure": measure, "rate": rate.value, "low": rate.low, "high": rate.high, "n": rate.n,
+            "measure": measure, **rate.as_row(),
         })  # fmt: skip
     return pd.DataFrame(rows, columns=[*columns, "measure", "rate", "low", "high", "n"])
 

@@ -59,6 +59,10 @@ class Rate:
         # rounding can leave a bound at −1e-17 or a hair beyond the rate itself when k is 0 or n
         return min(max(float(bounds.low), 0.0), self.value), max(min(float(bounds.high), 1.0), self.value)
 
+    def as_row(self) -> dict[str, float | int]:
+        """rate, low, high, n: the columns that tables and figures share."""
+        return {"rate": self.value, "low": self.low, "high": self.high, "n": self.n}
+
     def __str__(self) -> str:
         return f"{self.value:.1%} [{self.low:.1%}, {self.high:.1%}], n = {self.n}"
 

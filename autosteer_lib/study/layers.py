@@ -60,10 +60,7 @@ def probe_transfer(study: Study) -> pd.DataFrame:
                 {
                     "layer": layer,
                     "surface": surface,
-                    "rate": rate.value,
-                    "low": rate.low,
-                    "high": rate.high,
-                    "n": rate.n,
+                    **rate.as_row(),
                 }
             )
     return pd.DataFrame(rows)

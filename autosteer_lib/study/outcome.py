@@ -107,10 +107,7 @@ def control(frame: pd.DataFrame) -> pd.DataFrame:
                     {
                         "surface": surface,
                         "sentence_over": name,
-                        "rate": rate.value,
-                        "low": rate.low,
-                        "high": rate.high,
-                        "n": rate.n,
+                        **rate.as_row(),
                     }
                 )
     return pd.DataFrame(rows)
@@ -164,10 +161,7 @@ def readings_table(study: Study, *, per_set: int) -> pd.DataFrame:
                     "reading": name,
                     "layer": defence.layer_,
                     "measure": f"{measure} ({group})",
-                    "rate": rate.value,
-                    "low": rate.low,
-                    "high": rate.high,
-                    "n": rate.n,
+                    **rate.as_row(),
                 }
             )
     return pd.DataFrame(rows)

@@ -105,10 +105,7 @@ def trigger_rates(scores: pd.DataFrame, *, threshold: float) -> pd.DataFrame:
             {
                 "group": group,
                 "surface": surface,
-                "rate": rate.value,
-                "low": rate.low,
-                "high": rate.high,
-                "n": rate.n,
+                **rate.as_row(),
             }
         )
     return pd.DataFrame(rows)
@@ -190,4 +187,7 @@ def _right(prober: SafetyProber, states: Tensor, truth: Sequence[bool]) -> pd.Se
 
 def _rate_row(facts: dict[str, object] | dict[str, float], outcomes: pd.Series) -> dict[str, object]:
     rate = Rate.of(outcomes.astype(bool).tolist())
-    return {**facts, "rate": rate.value, "low": rate.low, "high": rate.high, "n": rate.n}
+    return {
+        **facts,
+        **rate.as_row(),
+    }

@@ -24,9 +24,8 @@ from torch import Tensor
 
 CandidateRule = Literal["all", "multiples_of_4"]
 
-BLOCK_ELEMENTS = (
-    1 << 22
-)  # 16 MiB of float32 a block: fits a CPU's last-level cache, and small beside any model
+# 4 MiB of float64 a block: it stays in the cache between its three passes (2 to 3 × faster than 32 MiB).
+BLOCK_ELEMENTS = 1 << 19
 
 
 def safety_awareness_score(
@@ -83,8 +82,9 @@ def sas_by_pair_count(
     by_count: dict[int, Tensor] = {}
     done = 0
     for count in ordered:
-        for units in _unit_contrasts(toxic[done:count], safe[done:count], names=names, first=done):
-            total += units.sum(dim=0, dtype=torch.float64).to(total.device)
+        for contrast, length in _contrasts(toxic[done:count], safe[done:count], names=names, first=done):
+            # Σ u_i as one product, without writing the unit vectors out.
+            total += torch.einsum("pl,pld->ld", length.reciprocal(), contrast).to(total.device)
         done = count
         by_count[count] = (total.square().sum(dim=-1) - count) / (count * (count - 1))
     return torch.stack([by_count[count] for count in counts])
@@ -110,8 +110,8 @@ def contrast_cosines(
             f"a heat-map shows one layer: states must be [pairs, dim], received {list(toxic.shape)}"
         )
     names = _check_sides(toxic[:, None], safe[:, None], None)
-    blocks = _unit_contrasts(toxic[:, None], safe[:, None], names=names, first=0)
-    units = torch.cat([block[:, 0] for block in blocks]).double()
+    blocks = _contrasts(toxic[:, None], safe[:, None], names=names, first=0)
+    units = torch.cat([(contrast / length.unsqueeze(-1))[:, 0] for contrast, length in blocks])
     cosines = (units @ units.T).clamp(-1.0, 1.0)
     if double_cosine:
         rows = torch.nn.functional.normalize(cosines, dim=-1)
@@ -163,21 +163,23 @@ def _check_sides(toxic: Tensor, safe: Tensor, layers: Sequence[int] | None) -> S
     return names
 
 
-def _unit_contrasts(toxic: Tensor, safe: Tensor, *, names: Sequence[int], first: int) -> Iterator[Tensor]:
-    """u_i of a block of pairs at a time, so that half-precision states are never copied as floats whole."""
+def _contrasts(
+    toxic: Tensor, safe: Tensor, *, names: Sequence[int], first: int
+) -> Iterator[tuple[Float[Tensor, "rows layers dim"], Float[Tensor, "rows layers"]]]:
+    """δ_i and ‖δ_i‖ of a block of pairs at a time, so that half-precision states are never copied as floats whole."""
     rows = max(1, BLOCK_ELEMENTS // max(1, toxic.shape[1] * toxic.shape[2]))
     for start in range(0, toxic.shape[0], rows):
         left, right = toxic[start : start + rows], safe[start : start + rows]
         if left.device.type == "mps":  # has no float64, in which the blocks are summed
             left, right = left.cpu(), right.cpu()
         precision = torch.float64 if left.dtype == torch.float64 else torch.float32
-        contrast = left.to(precision) - right.to(device=left.device, dtype=precision)
-        length = torch.linalg.vector_norm(contrast, dim=-1, keepdim=True)
+        contrast = (left.to(precision) - right.to(device=left.device, dtype=precision)).double()
+        length = torch.linalg.vector_norm(contrast, dim=-1)
         usable = (length > 0) & length.isfinite()
         if not bool(usable.all()):
-            pair, layer, _ = (~usable).nonzero()[0].tolist()
+            pair, layer = (~usable).nonzero()[0].tolist()
             _explain(float(length[pair, layer]), pair=first + start + pair, layer=names[layer])
-        yield contrast.div_(length)
+        yield contrast, length
 
 
 def _explain(length: float, *, pair: int, layer: int) -> None:

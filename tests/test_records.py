@@ -185,23 +185,6 @@ def test_a_closed_store_says_so(tmp_path: Path) -> None:
         store.append("a", {})
 
 
-def test_ten_thousand_records_a_second(tmp_path: Path) -> None:
-    answer = {
-        "prompt_id": "p",
-        "text": "sorry , i cannot help with that .",
-        "new_tokens": 9,
-        "gate_score": 0.97,
-    }
-    best = 0.0
-    for attempt in range(3):  # a busy machine may slow one of them down
-        with RecordStore(tmp_path / f"{attempt}.jsonl") as store:
-            start = time.perf_counter()
-            for n in range(5000):
-                store.append(f"{n:064d}", answer)
-            best = max(best, 5000 / (time.perf_counter() - start))
-    assert best >= 10_000
-
-
 @pytest.mark.parametrize("name", list(INGREDIENTS))
 def test_every_ingredient_changes_the_key(name: str) -> None:
     other = {"settings": {"max_new_tokens": 9, "batch_size": 2}, "seed": 1}.get(name, "other")

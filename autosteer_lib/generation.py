@@ -131,7 +131,7 @@ def respond(
     prompts: Sequence[Prompt],
     *,
     settings: GenerationSettings,
-    steering: Callable[[], Steering] | None = None,
+    steering: Callable[[Encoded], Steering | None] | None = None,
     progress: bool = False,
 ) -> list[Response]:
     """Answer any number of prompts, in batches.
@@ -140,7 +140,8 @@ def respond(
         mllm: the model.
         prompts: in any order; they are batched by kind and length inside.
         settings: length of the answers and size of the batches.
-        steering: makes the edits of a batch; called once for each.
+        steering: makes the edits of a batch that it is shown; called once for each. None from it leaves
+            that batch to the plain model.
         progress: show a bar.
 
     Returns:
@@ -149,7 +150,9 @@ def respond(
     responses: dict[int, Response] = {}
     with tqdm(total=len(prompts), desc="answers", disable=not progress) as bar:
         for rows, encoded in batches(mllm, prompts, batch_size=settings.batch_size):
-            answers = generate(mllm, encoded, settings=settings, steering=steering() if steering else None)
+            answers = generate(
+                mllm, encoded, settings=settings, steering=steering(encoded) if steering else None
+            )
             responses.update(zip(rows, answers, strict=True))
             bar.update(len(rows))
     return [responses[index] for index in range(len(prompts))]

@@ -99,7 +99,7 @@ class Watched:
 
 
 def watch(mllm: MLLM, defence: SteeringDefence, encoded: Encoded) -> tuple[Watched, list[Response]]:
-    steering = defence.steering(mllm)
+    steering = defence.steering(mllm, encoded)
     assert steering is not None
     watched = Watched(steering, mllm)
     return watched, generate(mllm, encoded, settings=SETTINGS, steering=watched)
@@ -445,7 +445,7 @@ def test_steer_is_autosteer_with_every_gate_open(
 def test_epsilon_zero_is_the_plain_model(tiny: MLLM, fitted: AutoSteer, mixed_prompts: list[Prompt]) -> None:
     plain = texts(Undefended().respond(tiny, mixed_prompts, settings=SETTINGS))
     nothing = fitted.always_on(epsilon=0.0)
-    assert nothing.steering(tiny) is None
+    assert nothing.steering(tiny, encode(tiny, mixed_prompts[:1])) is None
     assert texts(nothing.respond(tiny, mixed_prompts, settings=SETTINGS)) == plain
     gated = fitted.retuned(epsilon=0.0, threshold=0.0)
     assert texts(gated.respond(tiny, mixed_prompts, settings=SETTINGS)) == plain

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from autosteer_lib.encoding import encode
+from autosteer_lib.encoding import Encoded, encode
 from autosteer_lib.generation import GenerationSettings, Response, generate, respond
 from autosteer_lib.models import MLLM, load
 from autosteer_lib.prompts import Prompt
@@ -93,7 +93,7 @@ def test_only_gated_rows_answer_differently(tiny: MLLM, mixed_prompts: list[Prom
 def test_each_batch_has_a_steering_of_its_own(tiny: MLLM, mixed_prompts: list[Prompt]) -> None:
     made: list[Idle] = []
 
-    def make() -> Idle:
+    def make(encoded: Encoded) -> Idle:
         made.append(Idle(resid_pre(1)))
         return made[-1]
 

@@ -28,6 +28,7 @@ from autosteer_lib.activations import answer_states, collect
 from autosteer_lib.defences.base import SteeringDefence
 from autosteer_lib.defences.gated_steering import GatedSteering
 from autosteer_lib.defences.steer import Steer, check_head
+from autosteer_lib.encoding import Encoded
 from autosteer_lib.epoch_choice import Checkpoint, EpochRecord
 from autosteer_lib.fitted_state import FittedOn, load_state, save_state, state_hash
 from autosteer_lib.models import MLLM
@@ -155,7 +156,7 @@ class AutoSteer(SteeringDefence):
         sas = dict(zip(layers, scores.tolist(), strict=True))
         return self._adopt(layer=layer, sas=sas, prober=prober, head=head, fitted_on=FittedOn.of(mllm))
 
-    def steering(self, mllm: MLLM) -> "GatedSteering":
+    def steering(self, mllm: MLLM, encoded: Encoded) -> "GatedSteering":
         """Edits for one batch."""
         self._check_fitted()
         check_head(self.head_, mllm, fitted_on=self.fitted_on_)

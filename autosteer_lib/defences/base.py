@@ -10,6 +10,7 @@ ask twice or replace an answer. `respond` is all that they have in common.
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from functools import partial
 
 from autosteer_lib.encoding import Encoded
 from autosteer_lib.generation import GenerationSettings, Response, Steering, generate, respond
@@ -43,8 +44,8 @@ class SteeringDefence(Defence):
     """A defence that works by edits during generation, on the prompt as it is."""
 
     @abstractmethod
-    def steering(self, mllm: MLLM) -> Steering | None:
-        """Fresh edits for one batch; None where there is nothing to do, which then costs nothing.
+    def steering(self, mllm: MLLM, encoded: Encoded) -> Steering | None:
+        """Fresh edits for this batch; None where there is nothing to do, which then costs nothing.
 
         Raises:
             ValueError: the defence was fitted on another model.
@@ -54,15 +55,10 @@ class SteeringDefence(Defence):
         self, mllm: MLLM, prompts: Sequence[Prompt], *, settings: GenerationSettings, progress: bool = False
     ) -> list[Response]:
         """Answer any number of prompts, in their order; each batch gets edits of its own."""
-        idle = self.steering(mllm) is None
-
-        def fresh() -> Steering:
-            steering = self.steering(mllm)
-            assert steering is not None  # whether there is anything to do does not change between batches
-            return steering
-
-        return respond(mllm, prompts, settings=settings, steering=None if idle else fresh, progress=progress)
+        return respond(
+            mllm, prompts, settings=settings, steering=partial(self.steering, mllm), progress=progress
+        )
 
     def answer(self, mllm: MLLM, encoded: Encoded, *, settings: GenerationSettings) -> list[Response]:
         """Answer one encoded batch as it is."""
-        return generate(mllm, encoded, settings=settings, steering=self.steering(mllm))
+        return generate(mllm, encoded, settings=settings, steering=self.steering(mllm, encoded))

@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from autosteer_lib.defences.base import SteeringDefence
+from autosteer_lib.encoding import Encoded
 from autosteer_lib.fitted_state import FittedOn, state_hash
 from autosteer_lib.models import MLLM
 from autosteer_lib.refusal_head import RefusalHead, steer
@@ -46,7 +47,7 @@ class Steer(SteeringDefence):
         settings = {"defence": "steer", "epsilon": self.epsilon, "matrix": self._matrix_hash}
         return state_hash({}, settings)
 
-    def steering(self, mllm: MLLM) -> "HeadSteering | None":
+    def steering(self, mllm: MLLM, encoded: Encoded) -> "HeadSteering | None":
         """Edits for one batch; None at ε = 0."""
         check_head(self.head, mllm, fitted_on=self.fitted_on)
         return HeadSteering(self.head, epsilon=self.epsilon) if self.epsilon else None

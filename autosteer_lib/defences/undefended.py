@@ -1,6 +1,7 @@
 """Orig.: the model as it is, the row that every table starts with."""
 
 from autosteer_lib.defences.base import SteeringDefence
+from autosteer_lib.encoding import Encoded
 from autosteer_lib.fitted_state import state_hash
 from autosteer_lib.models import MLLM
 
@@ -15,6 +16,6 @@ class Undefended(SteeringDefence):
         """The same for all: there is nothing to set."""
         return state_hash({}, {"defence": "undefended"})
 
-    def steering(self, mllm: MLLM) -> None:
+    def steering(self, mllm: MLLM, encoded: Encoded) -> None:
         """Nothing to do."""
         return None

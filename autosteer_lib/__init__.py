@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from autosteer_lib.activations import answer_states, collect
+    from autosteer_lib.decoder import DecoderPaths
     from autosteer_lib.defences.autosteer import AutoSteer
     from autosteer_lib.defences.steer import Steer
     from autosteer_lib.defences.undefended import Undefended
@@ -31,6 +32,7 @@ __all__ = [
     "MLLM",
     "AutoSteer",
     "ContrastPairs",
+    "DecoderPaths",
     "GenerationSettings",
     "Prompt",
     "Response",
@@ -53,6 +55,7 @@ _HOME = {
     "MLLM": "models",
     "AutoSteer": "defences.autosteer",
     "ContrastPairs": "pairs",
+    "DecoderPaths": "decoder",
     "GenerationSettings": "generation",
     "Prompt": "prompts",
     "Response": "generation",

@@ -14,6 +14,8 @@ from pathlib import Path
 
 from huggingface_hub import snapshot_download
 
+from autosteer_lib.families import model_type
+
 # What the answers depend on; a README, curves or a model card beside them do not change the model.
 MODEL_FILES = (
     "*.safetensors",
@@ -82,8 +84,9 @@ def check_folder(folder: Path) -> None:
         )
     if not any((folder / file).is_file() for file in _PROCESSOR_FILES):
         raise FileNotFoundError(
-            f"{folder} has no processor ({' or '.join(_PROCESSOR_FILES)}): pictures cannot be "
-            "encoded; save one with processor.save_pretrained(folder)"
+            f"{folder}, a {model_type(folder)!r} checkpoint, has no processor "
+            f"({' or '.join(_PROCESSOR_FILES)}): pictures cannot be encoded; take these files from the "
+            "checkpoint that it was made from, or write them with processor.save_pretrained(folder)"
         )
     for weights in _weight_files(folder):
         _check_weight_file(weights)

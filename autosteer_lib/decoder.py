@@ -9,7 +9,9 @@
     unembedding                 transformers' get_output_embeddings(), weight [vocabulary, width]
 
 What is found is checked against the checkpoint's text configuration; anything else is an error
-here, not a wrong answer later.
+here, not a wrong answer later. The parts of a family that is built otherwise are named by hand:
+
+    load(…, decoder=DecoderPaths(blocks="model.layers", final_norm="model.norm", lm_head="lm_head"))
 """
 
 from dataclasses import dataclass
@@ -27,12 +29,30 @@ class Decoder:
     lm_head: nn.Module
 
 
-def find_decoder(model: PreTrainedModel) -> Decoder:
+@dataclass(frozen=True, kw_only=True)
+class DecoderPaths:
+    """Where the parts are in a model in which they cannot be found: names as in model.named_modules()."""
+
+    blocks: str
+    """The list of decoder blocks, an nn.ModuleList."""
+    final_norm: str
+    """The norm whose output the unembedding reads."""
+    lm_head: str
+    """The unembedding, a module with a weight [vocabulary, width]."""
+
+
+def find_decoder(model: PreTrainedModel, *, paths: DecoderPaths | None = None) -> Decoder:
     """The blocks, the last norm and the unembedding of the language model.
 
+    Args:
+        model: any of transformers' models that generate text.
+        paths: where they are; None to look for them.
+
     Raises:
-        ValueError: no such structure; says what was looked for and what is there.
+        ValueError: no such structure; says what was looked for, what is there, and how to name it by hand.
     """
+    if paths is not None:
+        return _named(model, paths)
     text_config = model.config.get_text_config(decoder=True)
     depth, width = text_config.num_hidden_layers, text_config.hidden_size
     language_model = model.get_decoder()
@@ -60,6 +80,40 @@ def find_decoder(model: PreTrainedModel) -> Decoder:
     return Decoder(blocks=blocks, final_norm=norms[0], lm_head=lm_head)
 
 
+def _named(model: PreTrainedModel, paths: DecoderPaths) -> Decoder:
+    blocks = _module_at(model, "blocks", paths.blocks)
+    if not isinstance(blocks, nn.ModuleList) or not len(blocks):
+        raise ValueError(
+            f"DecoderPaths(blocks={paths.blocks!r}) is a {type(blocks).__name__}; name the nn.ModuleList "
+            "that holds the decoder blocks"
+        )
+    lm_head = _module_at(model, "lm_head", paths.lm_head)
+    weight = getattr(lm_head, "weight", None)
+    if weight is None or weight.ndim != 2:
+        raise ValueError(
+            f"DecoderPaths(lm_head={paths.lm_head!r}) is a {type(lm_head).__name__} without a weight "
+            "[vocabulary, width]; name the unembedding"
+        )
+    return Decoder(
+        blocks=blocks, final_norm=_module_at(model, "final_norm", paths.final_norm), lm_head=lm_head
+    )
+
+
+def _module_at(model: PreTrainedModel, part: str, path: str) -> nn.Module:
+    parent: nn.Module = model
+    walked: list[str] = []
+    for name in path.split("."):
+        children = dict(parent.named_children())
+        if name not in children:
+            where = ".".join(walked) or type(model).__name__
+            raise ValueError(
+                f"DecoderPaths({part}={path!r}): {where} has no {name!r}; it has {', '.join(children) or 'none'}"
+            )
+        parent = children[name]
+        walked.append(name)
+    return parent
+
+
 def _is_block_list(module: nn.Module, *, depth: int) -> bool:
     return isinstance(module, nn.ModuleList) and len(module) == depth
 
@@ -77,6 +131,6 @@ def _not_found(model: PreTrainedModel, children: list[tuple[str, nn.Module]], wa
     )
     return ValueError(
         f"no text decoder found in {type(model).__name__}: looked for {wanted} directly under "
-        f"{type(model.get_decoder()).__name__}, which holds ({there}); this family's structure is not "
-        "known to find_decoder, extend it there"
+        f"{type(model.get_decoder()).__name__}, which holds ({there}); name its parts by hand: load(…, "
+        "decoder=DecoderPaths(blocks='…', final_norm='…', lm_head='…')), with names of model.named_modules()"
     )

@@ -15,11 +15,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from autosteer_lib.models import MLLM
-from autosteer_lib.prompts import Prompt, open_images
+from autosteer_lib.families import ONE_KIND_OF_SIGHT
+from autosteer_lib.models import MLLM, quiet_transformers
+from autosteer_lib.prompts import Prompt, clip_shapes, open_images, open_videos
+
+FRAMES_PER_SECOND = 2.0  # of a clip, which has no times of its own: as many as Qwen and Molmo2 sample
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -52,27 +56,19 @@ def encode(mllm: MLLM, prompts: Sequence[Prompt], *, answer: str | None = None) 
             header, the answer starts with that header, as the model's own would.
 
     Raises:
-        ValueError: no prompts, a picture that cannot be read, clips of different shape in one
-            batch, words that contain a picture's placeholder, or a prompt that is too long; names
-            the prompt.
+        ValueError: no prompts, a picture or film that cannot be read, pictures or clips for a family that
+            sees none, clips of different shape in one batch, words that contain a picture's placeholder,
+            or a prompt that is too long; names the prompt.
     """
     if not prompts:
         raise ValueError("nothing to encode: prompts is empty; give at least one")
     for prompt in prompts:
         _check_words(mllm, prompt)
-    _check_clips(prompts)
-    batch = mllm.processor.apply_chat_template(
-        [_conversation(prompt) for prompt in prompts],
-        add_generation_prompt=mllm.add_generation_prompt,
-        tokenize=True,
-        return_dict=True,
-        processor_kwargs={
-            "padding": True,
-            "padding_side": "left",
-            "return_tensors": "pt",
-            "do_sample_frames": False,
-        },
-    )
+    _check_sights(mllm, prompts)
+    clips = [open_videos(prompt) for prompt in prompts]  # each film is decoded once a batch
+    _check_clips(prompts, clips)
+    conversations = [_conversation(prompt, shown) for prompt, shown in zip(prompts, clips, strict=True)]
+    batch = _process(mllm, prompts, conversations, clips=[clip for shown in clips for clip in shown])
     inputs = {key: value for key, value in batch.items() if isinstance(value, Tensor)}
     lengths = tuple(inputs["attention_mask"].sum(dim=1).tolist())
     answer_ids = () if answer is None else _answer_ids(mllm, answer)
@@ -119,7 +115,7 @@ def batches(
 
 
 def visual_token_ids(mllm: MLLM) -> tuple[int, ...]:
-    """Ids of the tokens whose embeddings are replaced by those of pictures and frames."""
+    """Ids of the tokens that stand for pictures and frames, with the marks that the processor counts to them."""
     processor = mllm.processor
     ids = [*processor.image_token_ids, *processor.video_token_ids]
     return tuple(sorted({int(token) for token in ids if token is not None}))
@@ -136,23 +132,72 @@ def answer_header(mllm: MLLM) -> str:
             f"the chat template of {mllm.name} does not append the assistant's header to the turn; "
             "use add_generation_prompt=True with it"
         )
-    return opened[len(closed) :]
+    return opened[len(closed) :] + _separator(mllm)
 
 
-def _conversation(prompt: Prompt) -> list[dict[str, Any]]:
+def _process(
+    mllm: MLLM,
+    prompts: Sequence[Prompt],
+    conversations: list[list[dict[str, Any]]],
+    *,
+    clips: Sequence[np.ndarray],
+) -> Any:
+    options: dict[str, Any] = {"padding": True, "padding_side": "left"}
+    if clips:
+        options |= {"do_sample_frames": False, "video_metadata": [_metadata(clip) for clip in clips]}
+    if _separator(mllm):
+        options["return_for_text_completion"] = not mllm.add_generation_prompt
+    try:
+        with quiet_transformers():
+            return mllm.processor.apply_chat_template(
+                conversations,
+                # Named, because one processor has another template of its own for clips.
+                chat_template=mllm.processor.chat_template,
+                add_generation_prompt=mllm.add_generation_prompt,
+                tokenize=True,
+                return_dict=True,
+                return_tensors="pt",
+                processor_kwargs=options,
+            )
+    except ValueError as error:
+        names = ", ".join(repr(prompt.id) for prompt in prompts)
+        raise ValueError(
+            f"{type(mllm.processor).__name__} of {mllm.family} cannot encode the prompts {names} ({error}); "
+            "encode them one by one to see which, and change the size or number of what it shows"
+        ) from error
+
+
+def _metadata(clip: np.ndarray) -> dict[str, Any]:
+    frames = len(clip)
+    return {
+        "total_num_frames": frames,
+        "fps": FRAMES_PER_SECOND,
+        "duration": frames / FRAMES_PER_SECOND,
+        "frames_indices": list(range(frames)),
+    }
+
+
+def _separator(mllm: MLLM) -> str:
+    """What the processor itself appends to a user's turn, outside of the template (Chameleon's does)."""
+    appends = hasattr(mllm.processor, "return_for_text_completion")
+    return mllm.tokenizer.sep_token if appends else ""
+
+
+def _conversation(prompt: Prompt, clips: Sequence[np.ndarray]) -> list[dict[str, Any]]:
     content: list[dict[str, Any]] = [{"type": "image", "image": image} for image in open_images(prompt)]
-    content += [{"type": "video", "video": video} for video in prompt.videos]
+    content += [{"type": "video", "video": clip} for clip in clips]
     content.append({"type": "text", "text": prompt.text})
     return [{"role": "user", "content": content}]
 
 
 def _kind(prompt: Prompt) -> tuple[object, ...]:
     # Clips of one batch must have one shape: the video processor stacks them.
-    return len(prompt.images), tuple(video.shape for video in prompt.videos)
+    return len(prompt.images), clip_shapes(prompt)
 
 
 def _check_words(mllm: MLLM, prompt: Prompt) -> None:
-    for token in mllm.processor.all_special_multimodal_tokens:
+    placeholders = mllm.tokenizer.convert_ids_to_tokens(visual_token_ids(mllm))
+    for token in [*mllm.processor.all_special_multimodal_tokens, *placeholders]:
         if token in prompt.text:
             raise ValueError(
                 f"prompt {prompt.id!r}: its text contains {token!r}, the placeholder of a picture or "
@@ -160,8 +205,38 @@ def _check_words(mllm: MLLM, prompt: Prompt) -> None:
             )
 
 
-def _check_clips(prompts: Sequence[Prompt]) -> None:
-    shapes = {video.shape: prompt.id for prompt in prompts for video in prompt.videos}
+def _check_sights(mllm: MLLM, prompts: Sequence[Prompt]) -> None:
+    for prompt in prompts:
+        if prompt.images and not mllm.sees_images:
+            raise ValueError(
+                f"prompt {prompt.id!r} has a picture, and {mllm.name} of the family {mllm.family} sees none: "
+                f"its {type(mllm.processor).__name__} has no image processor; leave images= out, or load a "
+                "model that sees pictures"
+            )
+        if prompt.videos and not mllm.sees_videos:
+            raise ValueError(
+                f"prompt {prompt.id!r} has a clip, and {mllm.name} of the family {mllm.family} sees none: "
+                f"its {type(mllm.processor).__name__} has no video processor; give frames of it as images=, "
+                "or load a family with video"
+            )
+    why = ONE_KIND_OF_SIGHT.get(mllm.model.config.model_type)
+    if why is None:
+        return
+    for prompt in prompts:
+        if prompt.images and prompt.videos:
+            raise ValueError(
+                f"prompt {prompt.id!r} has a picture and a clip, and {mllm.family} takes one kind at a time: "
+                f"{why}; leave one out"
+            )
+    if any(prompt.images for prompt in prompts) and any(prompt.videos for prompt in prompts):
+        raise ValueError(
+            f"pictures and clips cannot share a batch of {mllm.family}: {why}; use batches(), which keeps "
+            "them apart"
+        )
+
+
+def _check_clips(prompts: Sequence[Prompt], clips: Sequence[Sequence[np.ndarray]]) -> None:
+    shapes = {clip.shape: prompt.id for prompt, shown in zip(prompts, clips, strict=True) for clip in shown}
     if len({shape[0] for shape in shapes}) > 1:
         found = ", ".join(f"{shape[0]} frames in {name!r}" for shape, name in shapes.items())
         raise ValueError(
@@ -173,10 +248,20 @@ def _answer_ids(mllm: MLLM, answer: str) -> tuple[int, ...]:
     if not answer.strip():
         raise ValueError(f"answer={answer!r} is empty; give the words to force, or None")
     text = answer if mllm.add_generation_prompt else answer_header(mllm) + answer
-    ends = mllm.model.generation_config.eos_token_id
-    end = ends[0] if isinstance(ends, list) else ends
     ids = mllm.tokenizer(text, add_special_tokens=False).input_ids
-    return (*ids, end)
+    return (*ids, _turn_end(mllm))
+
+
+def _turn_end(mllm: MLLM) -> int:
+    """The token that ends an assistant's turn: of those that end an answer, the one its template writes."""
+    ends = mllm.model.generation_config.eos_token_id
+    if isinstance(ends, int):
+        return ends
+    question, answer = ([{"type": "text", "text": text}] for text in ("?", "!"))
+    turns = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+    rendered: str = mllm.processor.apply_chat_template(turns)
+    written = mllm.tokenizer(rendered[rendered.rindex("!") :], add_special_tokens=False).input_ids
+    return next((token for token in written if token in ends), ends[0])
 
 
 def _append(inputs: dict[str, Tensor], answer_ids: tuple[int, ...]) -> dict[str, Tensor]:

@@ -52,7 +52,7 @@ class Response:
     """Tokens generated, the end token included."""
     prompt_tokens: int
     gate_score: float | None = None
-    """P(toxic) as the gate saw it; None for a defence without a gate."""
+    """What the gate decided by: P(toxic), or a projection on a direction; None for a defence without a gate."""
     triggered: bool | None = None
     """Whether this answer was steered; None for a defence without a gate."""
     model_calls: int = 1

@@ -9,6 +9,7 @@ The model is frozen and greedy: evaluation mode, no gradients, no sampling optio
 checkpoint. Only safetensors are read, and no code that comes with a checkpoint is ever run.
 """
 
+import hashlib
 import inspect
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -29,7 +30,8 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from autosteer_lib.checkpoints import check_folder, fingerprint, locate
-from autosteer_lib.decoder import find_decoder
+from autosteer_lib.decoder import DecoderPaths, find_decoder
+from autosteer_lib.families import DEFAULT_TEMPLATES, check_family, model_type
 
 DtypeName: TypeAlias = Literal["auto", "float32", "bfloat16", "float16"]
 DeviceName: TypeAlias = Literal["auto", "cpu", "cuda", "mps"]
@@ -87,6 +89,21 @@ class MLLM:
         return int(self.model.config.get_text_config(decoder=True).max_position_embeddings)
 
     @property
+    def family(self) -> str:
+        """What config.json calls its kind (model_type), with its class: what errors name."""
+        return f"{self.model.config.model_type} ({type(self.model).__name__})"
+
+    @property
+    def sees_images(self) -> bool:
+        """Whether prompts may have pictures: its processor has a part for them."""
+        return getattr(self.processor, "image_processor", None) is not None
+
+    @property
+    def sees_videos(self) -> bool:
+        """Whether prompts may have clips: its processor has a part for them."""
+        return getattr(self.processor, "video_processor", None) is not None
+
+    @property
     def tokenizer(self) -> Any:
         """The processor's tokenizer."""
         return self.processor.tokenizer
@@ -116,6 +133,7 @@ def load(
     device_map: str | dict[str, int | str] | None = None,
     revision: str | None = None,
     add_generation_prompt: bool = True,
+    decoder: DecoderPaths | None = None,
 ) -> MLLM:
     """Load a checkpoint from a folder or from the hub.
 
@@ -126,6 +144,7 @@ def load(
         device_map: spread a large model over devices, as transformers does ("auto", or a map).
         revision: branch, tag or commit on the hub.
         add_generation_prompt: whether prompts end with the assistant's header.
+        decoder: where the text decoder's parts are, for a family in which they are not found by structure.
 
     Raises:
         FileNotFoundError, ValueError, OSError: what is missing or broken, and the remedy. Files are
@@ -140,11 +159,12 @@ def load(
         )
     target = _pick_device(device)
     folder, commit = locate(name, revision=revision)
+    check_family(folder)
     check_folder(folder)
     processor = _load_processor(folder)
     on_cpu = device_map is None and target == "cpu"
     weights_dtype = "float32" if dtype == "auto" and on_cpu else dtype
-    with _quiet_transformers():
+    with quiet_transformers():
         model, report = AutoModelForImageTextToText.from_pretrained(
             folder,
             dtype=weights_dtype,
@@ -166,16 +186,16 @@ def load(
         model = model.to(target)
     model.eval().requires_grad_(False)
     model.generation_config = _greedy(model.generation_config, processor.tokenizer)
-    decoder = find_decoder(model)
+    found = find_decoder(model, paths=decoder)
     return MLLM(
         model=model,
         processor=processor,
         name=str(name) if commit else folder.resolve().name,
         revision=commit,
-        blocks=decoder.blocks,
-        final_norm=decoder.final_norm,
-        lm_head=decoder.lm_head,
-        fingerprint=fingerprint(folder),
+        blocks=found.blocks,
+        final_norm=found.final_norm,
+        lm_head=found.lm_head,
+        fingerprint=_fingerprint(folder, decoder=decoder),
         add_generation_prompt=add_generation_prompt,
     )
 
@@ -202,14 +222,23 @@ def _pick_device(device: DeviceName) -> str:
     return device
 
 
+def _fingerprint(folder: Path, *, decoder: DecoderPaths | None) -> str:
+    files = fingerprint(folder)
+    # Parts named by hand are other sites under the same names.
+    return files if decoder is None else hashlib.sha256(f"{files} {decoder}".encode()).hexdigest()
+
+
 def _load_processor(folder: Path) -> Any:
-    with _quiet_transformers():
+    with quiet_transformers():
         processor = AutoProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     if not isinstance(processor, ProcessorMixin):
         raise ValueError(
             f"{folder} holds a {type(processor).__name__} and no multimodal processor; save one "
             "with processor.save_pretrained(folder)"
         )
+    if processor.chat_template is None:
+        # Some processors do not read it from their folder, though saving them writes it there.
+        processor.chat_template = _template_of(folder, processor)
     if processor.chat_template is None:
         raise ValueError(
             f"{folder} has no chat template (chat_template.jinja): the prompt's last token, which is "
@@ -219,6 +248,12 @@ def _load_processor(folder: Path) -> Any:
         # Padding is masked, so any token serves; the end of the turn always exists.
         processor.tokenizer.pad_token = processor.tokenizer.eos_token
     return processor
+
+
+def _template_of(folder: Path, processor: Any) -> str | None:
+    files, _ = type(processor).get_processor_dict(folder, local_files_only=True)
+    template: str | None = files.get("chat_template") or processor.tokenizer.chat_template
+    return template or DEFAULT_TEMPLATES.get(model_type(folder))
 
 
 def _greedy(checkpoint: GenerationConfig, tokenizer: Any) -> GenerationConfig:
@@ -233,7 +268,7 @@ def _greedy(checkpoint: GenerationConfig, tokenizer: Any) -> GenerationConfig:
 
 
 @contextmanager
-def _quiet_transformers() -> Iterator[None]:
+def quiet_transformers() -> Iterator[None]:
     """Without progress bars and notes about sampling flags; errors still raise."""
     verbosity = transformers_logging.get_verbosity()
     had_bars = transformers_logging.is_progress_bar_enabled()

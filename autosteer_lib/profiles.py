@@ -115,6 +115,28 @@ class GateSection(Section):
     """τ: the head is on for an answer when P(toxic) ≥ τ (AutoSteer §3.4: 0.5)."""
 
 
+class MarsSection(Section):
+    texts: int = Field(ge=10)
+    """Unsafe texts that the refusal direction is found on, and as many safe ones (MARS App. C: 100)."""
+    validation: int = Field(ge=2)
+    """Other texts of each kind, which choose the layer (MARS App. C: 100)."""
+    neutral: int = Field(ge=1)
+    """Neutral pictures, and as many neutral clips (MARS §3.1: 128)."""
+    neutral_words: Literal["task"] | Annotated[tuple[str, ...], Field(min_length=1)]
+    """What is asked beside them: "task" takes the sentences of the organism's own fit split; or a list of
+    sentences (the paper does not say)."""
+    side: int = Field(ge=1)
+    """Width and height of a neutral sight in pixels (the paper does not say)."""
+    frames: int = Field(ge=1)
+    """Frames of a neutral clip (the paper has none)."""
+    alphas: tuple[float, ...] = Field(min_length=1)
+    """Fixed strengths of the preliminary study (MARS §2.2: 1, 2, 3)."""
+    neutral_counts: tuple[int, ...] = Field(min_length=1)
+    """N of the neutral-picture sweep, each at most `neutral` (MARS Table 9: 0, 8, 24, 48, 64, 128)."""
+    sweep_tests: int = Field(ge=1)
+    """Prompts of each test set in the sweeps and the ablation, its first ones: there are many variants."""
+
+
 class GenerationSection(Section):
     max_new_tokens: int = Field(ge=1)
     """Tokens of an answer at most; decoding is greedy."""
@@ -147,6 +169,7 @@ class Profile(Section):
     prober: ProberSection
     head: HeadSection
     gate: GateSection
+    mars: MarsSection
     generation: GenerationSection
     evaluation: EvaluationSection
 
@@ -241,6 +264,17 @@ def _check_together(profile: Profile) -> None:
         raise ValueError(
             f"profile {profile.name}: [evaluation] pair_counts has {too_many}, but [data] pairs = "
             f"{profile.data.pairs}; each count must lie between 4 and that"
+        )
+    beyond = [count for count in profile.mars.neutral_counts if not 0 <= count <= profile.mars.neutral]
+    if beyond:
+        raise ValueError(
+            f"profile {profile.name}: [mars] neutral_counts has {beyond}, but [mars] neutral = "
+            f"{profile.mars.neutral}; each count must lie between 0 and that"
+        )
+    if profile.mars.neutral_words == "task" and profile.data.source != "organism":
+        raise ValueError(
+            f'profile {profile.name}: [mars] neutral_words = "task" takes the organism\'s sentences, but [data] '
+            f"source = {profile.data.source!r}; give a list of sentences"
         )
     if (profile.data.source == "files") != bool(profile.data.folder):
         raise ValueError(

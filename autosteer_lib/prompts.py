@@ -7,22 +7,27 @@ reaches the model, and none of them enters the fingerprints.
     fingerprint        = sha256(words, pixels of the pictures, pixels of the frames)
     visual_fingerprint = sha256(pixels of the pictures, pixels of the frames)
 
-Pictures are hashed as the RGB pixels that the model is given. So a file and the same picture held
-in memory agree, and a file that was replaced under its old name does not.
+Pictures and clips are hashed as the RGB pixels that the model is given. So a file and the same picture
+held in memory agree, and a file that was replaced under its old name does not. Of a film the frames
+that are shown are hashed (videos.py says which), not its bytes.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from autosteer_lib.videos import VideoFile, frame_size, read_video
+
 ImageLike: TypeAlias = Image.Image | Path
-VideoLike: TypeAlias = UInt8[np.ndarray, "frames height width 3"]
+VideoLike: TypeAlias = UInt8[np.ndarray, "frames height width 3"] | VideoFile
+Modality: TypeAlias = Literal["text", "image", "video"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -34,7 +39,7 @@ class Prompt:
     images: tuple[ImageLike, ...] = ()
     """Pictures, or paths to picture files, which are opened only when the prompt is encoded."""
     videos: tuple[VideoLike, ...] = ()
-    """Clips, all of whose frames are shown to the model: nothing is sampled."""
+    """Clips: arrays, all of whose frames are shown, or video files, of which some are (videos.py)."""
     id: str = ""
     """Unique within a set: errors, caches and records name the prompt by it."""
     surface: str = ""
@@ -67,6 +72,12 @@ class Prompt:
             _check_video(video, position=position, prompt_id=self.id)
 
     @property
+    def modality(self) -> Modality:
+        """What it shows: "video" where there is any clip, else "image" where there is any picture, else
+        "text". A prompt with a picture and a clip is "video": its frames are most of what it shows."""
+        return "video" if self.videos else "image" if self.images else "text"
+
+    @property
     def fingerprint(self) -> str:
         """SHA-256 over all that the model sees of this prompt: words, pictures, frames."""
         return _digest(self, words=self.text)
@@ -86,6 +97,32 @@ def open_images(prompt: Prompt) -> list[Image.Image]:
     return [_open_image(image, prompt_id=prompt.id) for image in prompt.images]
 
 
+def open_videos(prompt: Prompt) -> list[UInt8[np.ndarray, "_ _ _ 3"]]:
+    """The frames of each of the prompt's clips that the model is shown; files are decoded here.
+
+    Raises:
+        ValueError: a file is missing or cannot be read as a video; names prompt and file.
+        ImportError: there is a file, and PyAV is not installed.
+    """
+    with _naming(prompt):
+        return [
+            read_video(video.path, frames=video.frames) if isinstance(video, VideoFile) else video
+            for video in prompt.videos
+        ]
+
+
+def clip_shapes(prompt: Prompt) -> tuple[tuple[int, ...], ...]:
+    """Frames, height, width and 3 of each clip; of a film no more than the first frame is decoded.
+
+    Raises as `open_videos` does.
+    """
+    with _naming(prompt):
+        return tuple(
+            (video.frames, *frame_size(video.path), 3) if isinstance(video, VideoFile) else video.shape
+            for video in prompt.videos
+        )
+
+
 def _open_image(image: ImageLike, *, prompt_id: str) -> Image.Image:
     try:
         if isinstance(image, Path):
@@ -101,8 +138,22 @@ def _open_image(image: ImageLike, *, prompt_id: str) -> Image.Image:
         ) from error
 
 
+@contextmanager
+def _naming(prompt: Prompt) -> Iterator[None]:
+    """An error about a film says whose it is."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        raise ValueError(f"prompt {prompt.id!r}: {error}") from error
+
+
 def _check_video(video: VideoLike, *, position: int, prompt_id: str) -> None:
-    allowed = "an array of uint8 of shape [frames, height, width, 3] with at least one frame"
+    if isinstance(video, VideoFile):
+        return
+    allowed = (
+        "an array of uint8 of shape [frames, height, width, 3] with at least one frame, or a film as "
+        "VideoFile(path)"
+    )
     if not isinstance(video, np.ndarray):
         raise TypeError(f"prompt {prompt_id!r}: video {position} is a {type(video).__name__}; give {allowed}")
     if video.dtype != np.uint8 or video.ndim != 4 or video.shape[-1] != 3 or 0 in video.shape:
@@ -118,7 +169,7 @@ def _digest(prompt: Prompt, *, words: str) -> str:
         # Sizes go in too: 2×8 and 4×4 pictures may hold the same bytes.
         digest.update(f"image {image.size}".encode())
         digest.update(image.tobytes())
-    for video in prompt.videos:
+    for video in open_videos(prompt):
         digest.update(f"video {video.shape}".encode())
         digest.update(np.ascontiguousarray(video).tobytes())
     return digest.hexdigest()

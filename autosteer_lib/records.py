@@ -29,8 +29,9 @@ LIBRARY = Path(__file__).parent
 # The files between a prompt and its answer. How states are fitted is not among them: a fitted defence
 # is in the key by the hash of its state, so retraining to the same state keeps the answers valid.
 GENERATION_FILES = (
-    "prompts.py", "models.py", "decoder.py", "encoding.py", "sites.py", "generation.py",
-    "probers.py", "prober_training.py", "refusal_head.py", "readings.py", "defences",
+    "videos.py", "prompts.py", "models.py", "families.py", "decoder.py", "encoding.py", "sites.py", "generation.py",
+    "probers.py", "prober_training.py", "refusal_head.py", "readings.py", "directions.py",
+    "trust_region.py", "mars_readings.py", "defences",
 )  # fmt: skip
 # The packages whose release can change an answer.
 GENERATION_PACKAGES = ("torch", "transformers", "tokenizers")

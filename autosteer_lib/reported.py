@@ -2,7 +2,8 @@
 
 These numbers are other people's, measured on other models. They stand beside this project's own in
 tables and figures, never mixed with them, and each row says how far to trust it (`TRUST`): a number
-printed in a table is one thing, a point that a machine read off a curve another.
+printed in a table is one thing, a point that a machine read off a curve another. Where a paper contradicts
+itself, both numbers are kept as printed, and a `note` beside each says what stands against it.
 """
 
 from __future__ import annotations
@@ -15,13 +16,21 @@ FOLDER = Path(__file__).resolve().parent.parent / "data" / "reported"
 COLUMNS = (
     "paper", "table", "model", "method", "dataset", "metric", "setting", "value", "unit", "trust", "source",
 )  # fmt: skip
+NOTE = "note"  # a last column that a file may have; "" where nothing stands against the number
 TRUST = (
     "printed in a table",
+    "printed in the wrong cell",
     "stated in the text",
     "printed as bar labels",
     "read by machine off a figure",
 )
-UNITS = {"percent": (-100.0, 100.0), "fraction": (0.0, 1.0), "cosine": (-1.0, 1.0)}
+UNITS = {
+    "percent": (-100.0, 100.0),
+    "fraction": (0.0, 1.0),
+    "cosine": (-1.0, 1.0),
+    "times": (0.0, 10_000.0),
+    "layer": (0.0, 200.0),  # a decoder block, counted from 0; no published decoder has more
+}
 OPTIONAL = ("setting",)
 
 
@@ -34,27 +43,32 @@ def reported(table: str, *, paper: str = "autosteer", folder: Path = FOLDER) -> 
     """Load one table of a paper's reported numbers, checked.
 
     Args:
-        table: "table1", "sas", "epsilon_sweep", "prober", …
+        table: one of `available(paper=paper)`: "table1", "sas", …
         paper: whose.
         folder: where the CSV files lie.
 
     Returns:
-        A frame with COLUMNS, and one further column for each name in `setting` (name=value pairs
-        separated by "; "): numbers as floats, words as they are.
+        A frame with COLUMNS, `note` if the file has it, and one further column for each name in `setting`
+        (name=value pairs separated by "; "): numbers as floats, words as they are.
     """
     path = folder / f"{paper}_{table}.csv"
     if not path.exists():
         known = ", ".join(available(paper=paper, folder=folder)) or "none"
         raise ValueError(f"no table {table!r} of reported numbers for paper {paper!r}; there are: {known}")
-    frame = pd.read_csv(path, dtype={name: "string" for name in COLUMNS if name != "value"})
+    frame = pd.read_csv(path, dtype={name: "string" for name in (*COLUMNS, NOTE) if name != "value"})
     _check(frame, path)
+    if NOTE in frame:
+        frame[NOTE] = frame[NOTE].fillna("")
     settings = pd.DataFrame([_settings(text) for text in frame["setting"]], index=frame.index)
     return frame.join(settings)
 
 
 def _check(frame: pd.DataFrame, path: Path) -> None:
-    if tuple(frame.columns) != COLUMNS:
-        raise ValueError(f"{path.name} has the columns {list(frame.columns)}; they must be {list(COLUMNS)}")
+    if tuple(frame.columns) not in (COLUMNS, (*COLUMNS, NOTE)):
+        raise ValueError(
+            f"{path.name} has the columns {list(frame.columns)}; they must be {list(COLUMNS)}, "
+            f"and {NOTE!r} may stand last"
+        )
     problems: list[str] = []
     for position, row in enumerate(frame.to_dict("records"), start=2):  # line 1 is the header
         empty = [name for name in COLUMNS if name not in OPTIONAL and pd.isna(row[name])]
@@ -81,7 +95,7 @@ def _settings(text: object) -> dict[str, float | str]:
     settings: dict[str, float | str] = {}
     for pair in str(text).split("; "):
         name, equals, value = pair.partition("=")
-        if not equals or not name or name in COLUMNS:
+        if not equals or not name or name in (*COLUMNS, NOTE):
             raise ValueError(
                 f"setting {text!r}: name=value pairs separated by '; ' are needed, names not in COLUMNS"
             )

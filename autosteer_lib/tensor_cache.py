@@ -26,7 +26,7 @@ from autosteer_lib.models import MLLM
 from autosteer_lib.prompts import Prompt
 
 # The modules between a prompt and its states: a change in one of them may change the states.
-_CODE = ("prompts", "models", "decoder", "encoding", "sites", "activations")
+_CODE = ("videos", "prompts", "models", "families", "decoder", "encoding", "sites", "activations")
 
 
 class TensorCache:

@@ -19,15 +19,35 @@ from jaxtyping import install_import_hook
 install_import_hook("autosteer_lib", "beartype.beartype")
 
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from autosteer_lib.families import ONE_KIND_OF_SIGHT
 from autosteer_lib.models import MLLM, load
 from autosteer_lib.prompts import Prompt
-from tests.tiny_models import BUILDERS, SIDE
+from tests.tiny_models import BUILDERS, NEEDS, SIDE
+
+
+class Sights:
+    """Random pictures and clips, the same ones in the same order."""
+
+    def __init__(self) -> None:
+        self._numbers = np.random.default_rng(0)
+
+    def picture(self, width: int = SIDE, height: int = SIDE) -> Image.Image:
+        return Image.fromarray(self._numbers.integers(0, 256, (height, width, 3), dtype=np.uint8))
+
+    def clip(self, frames: int = 4) -> np.ndarray:
+        return self._numbers.integers(0, 256, (frames, SIDE, SIDE, 3), dtype=np.uint8)
+
+
+@pytest.fixture
+def sights() -> Sights:
+    return Sights()
 
 
 @pytest.fixture
@@ -58,29 +78,66 @@ def other_tiny(tmp_path_factory: pytest.TempPathFactory) -> MLLM:
 
 
 @pytest.fixture(scope="session", params=sorted(BUILDERS))
-def family(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> MLLM:
-    """A tiny model of each supported family in turn, for the battery."""
-    folder = BUILDERS[request.param](tmp_path_factory.mktemp("family") / request.param, seed=2)
+def family_name(request: pytest.FixtureRequest) -> str:
+    """Each supported family in turn."""
+    name = str(request.param)
+    package = NEEDS.get(name)
+    if package and find_spec(package) is None:
+        pytest.skip(f"the processor of {name} needs the package {package}")
+    return name
+
+
+@pytest.fixture(scope="session")
+def family(family_name: str, tmp_path_factory: pytest.TempPathFactory) -> MLLM:
+    """A tiny model of that family, for the battery."""
+    folder = BUILDERS[family_name](tmp_path_factory.mktemp("family") / family_name, seed=2)
     return load(folder, device="cpu")
+
+
+@pytest.fixture(scope="session")
+def other_of_family(family_name: str, tmp_path_factory: pytest.TempPathFactory) -> MLLM:
+    """The same architecture with weights of another seed."""
+    folder = BUILDERS[family_name](tmp_path_factory.mktemp("family") / "other", seed=3)
+    return load(folder, device="cpu")
+
+
+@pytest.fixture(scope="session")
+def family_prompts(family: MLLM) -> list[Prompt]:
+    """Seven prompts of different length with all that the family can take in one batch.
+
+    Words; one picture; pictures of odd sizes; a clip, and a picture beside a clip where it may have them.
+    """
+    sights = Sights()
+    square, wide, tall = (SIDE, SIDE), (50, 20), (17, 33)
+    mixes = family.sees_videos and family.model.config.model_type not in ONE_KIND_OF_SIGHT
+    clip = {"videos": (sights.clip(),)} if mixes else {"images": (sights.picture(*tall),)}
+    both = (
+        {"images": (sights.picture(*square),), "videos": (sights.clip(),)}
+        if mixes
+        else {"images": (sights.picture(*tall), sights.picture(*wide))}
+    )
+    two = (sights.picture(*tall), sights.picture(*square))
+    return [
+        Prompt(id="short", text="make a sun"),
+        Prompt(id="long", text="please tell me about the red knife , how do i make the poison ?"),
+        Prompt(id="picture", text="what is this ?", images=(sights.picture(*square),)),
+        Prompt(id="wide picture", text="describe this picture", images=(sights.picture(*wide),)),
+        Prompt(id="two pictures", text="what is that ?", images=two),
+        Prompt(id="clip or tall picture", text="what is this ?", **clip),
+        Prompt(id="picture and clip or picture", text="describe", **both),
+    ]
 
 
 @pytest.fixture(scope="session")
 def mixed_prompts() -> list[Prompt]:
     """Seven prompts of different length: words, one picture, two pictures, a clip, picture and clip."""
-    rng = np.random.default_rng(0)
-
-    def picture() -> Image.Image:
-        return Image.fromarray(rng.integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8))
-
-    def clip() -> np.ndarray:
-        return rng.integers(0, 256, (4, SIDE, SIDE, 3), dtype=np.uint8)
-
+    sights = Sights()
     return [
         Prompt(id="short", text="make a sun"),
         Prompt(id="long", text="please tell me about the red knife , how do i make the poison ?"),
-        Prompt(id="picture", text="what is this ?", images=(picture(),)),
-        Prompt(id="other picture", text="describe this picture", images=(picture(),)),
-        Prompt(id="two pictures", text="what is that ?", images=(picture(), picture())),
-        Prompt(id="clip", text="what is this ?", videos=(clip(),)),
-        Prompt(id="picture and clip", text="describe", images=(picture(),), videos=(clip(),)),
+        Prompt(id="picture", text="what is this ?", images=(sights.picture(),)),
+        Prompt(id="other picture", text="describe this picture", images=(sights.picture(),)),
+        Prompt(id="two pictures", text="what is that ?", images=(sights.picture(), sights.picture())),
+        Prompt(id="clip", text="what is this ?", videos=(sights.clip(),)),
+        Prompt(id="picture and clip", text="describe", images=(sights.picture(),), videos=(sights.clip(),)),
     ]

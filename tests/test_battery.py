@@ -4,6 +4,7 @@ Families come from tiny_models.BUILDERS; a builder entered there is put through 
 """
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from autosteer_lib.encoding import Encoded, encode
 from autosteer_lib.generation import GenerationSettings, generate
-from autosteer_lib.models import MLLM
+from autosteer_lib.models import MLLM, load
 from autosteer_lib.prompts import Prompt
 from autosteer_lib.sites import Edit, Site, attach, final_norm, logits, resid_post, resid_pre
 from tests.steerings import Recording, Shift
@@ -46,8 +47,8 @@ def hooks_on(module: nn.Module) -> int:
 
 
 @pytest.fixture(scope="module")
-def encoded(family: MLLM, mixed_prompts: list[Prompt]) -> Encoded:
-    return encode(family, mixed_prompts)
+def encoded(family: MLLM, family_prompts: list[Prompt]) -> Encoded:
+    return encode(family, family_prompts)
 
 
 def test_a_zero_vector_changes_no_bit(family: MLLM, encoded: Encoded) -> None:
@@ -78,19 +79,19 @@ def test_the_change_at_a_site_is_the_vector(family: MLLM, encoded: Encoded) -> N
 
 
 def test_a_row_of_a_mixed_batch_is_the_single_run(
-    family: MLLM, encoded: Encoded, mixed_prompts: list[Prompt]
+    family: MLLM, encoded: Encoded, family_prompts: list[Prompt]
 ) -> None:
     together = run(family, encoded, {})
-    for row, prompt in enumerate(mixed_prompts):
+    for row, prompt in enumerate(family_prompts):
         alone = run(family, encode(family, [prompt]), {})
         torch.testing.assert_close(together[row : row + 1], alone, **TOLERANCE)
 
 
 def test_a_row_of_a_mixed_batch_generates_what_it_does_alone(
-    family: MLLM, encoded: Encoded, mixed_prompts: list[Prompt]
+    family: MLLM, encoded: Encoded, family_prompts: list[Prompt]
 ) -> None:
     together = generate(family, encoded, settings=SETTINGS)
-    for prompt, response in zip(mixed_prompts, together, strict=True):
+    for prompt, response in zip(family_prompts, together, strict=True):
         (alone,) = generate(family, encode(family, [prompt]), settings=SETTINGS)
         assert (response.text, response.new_tokens) == (alone.text, alone.new_tokens)
 
@@ -116,14 +117,25 @@ def test_cached_generation_is_the_uncached_forward_at_every_step(
     recording = Recording(make(family))
     generate(family, encoded, settings=SETTINGS, steering=recording)
     assert len(recording.logits) == SETTINGS.max_new_tokens
-    tokens, mask = encoded.inputs["input_ids"], encoded.inputs["attention_mask"]
+    inputs = encoded.inputs
     for step, cached in enumerate(recording.logits):
         again = Recording(make(family))
         with attach(family, again.edits()):
-            family.forward({**encoded.inputs, "input_ids": tokens, "attention_mask": mask})
-        torch.testing.assert_close(cached, again.logits[0], **TOLERANCE, msg=f"step {step}")
-        tokens = torch.cat([tokens, cached.argmax(dim=-1, keepdim=True)], dim=1)
-        mask = torch.cat([mask, torch.ones_like(mask[:, :1])], dim=1)
+            family.forward(inputs)
+        torch.testing.assert_close(cached, again.logits[0], **TOLERANCE, msg=f"step {step}: ".__add__)
+        inputs = one_more(inputs, cached.argmax(dim=-1, keepdim=True))
+
+
+def one_more(inputs: dict[str, Tensor], token: Tensor) -> dict[str, Tensor]:
+    """Inputs with a token of the answer at the right; it is a word, which is kind 0 where kinds are told."""
+    shape = inputs["input_ids"].shape
+    columns = {"input_ids": token, "attention_mask": torch.ones_like(token)}
+    return {
+        key: torch.cat([value, columns.get(key, torch.zeros_like(token)).to(value)], dim=1)
+        if value.shape == shape
+        else value
+        for key, value in inputs.items()
+    }
 
 
 @pytest.mark.parametrize("site", [resid_pre(1), resid_post(1), final_norm(), logits()])
@@ -151,15 +163,18 @@ def test_hooks_are_gone_after_an_exception(family: MLLM, encoded: Encoded) -> No
     assert torch.equal(run(family, encoded, {}), plain)
 
 
-def test_two_models_are_independent(tiny: MLLM, other_tiny: MLLM, mixed_prompts: list[Prompt]) -> None:
-    models = (tiny, other_tiny)
-    batches = [encode(mllm, mixed_prompts) for mllm in models]
+def test_two_models_are_independent(
+    family: MLLM, other_of_family: MLLM, family_prompts: list[Prompt]
+) -> None:
+    models = (family, other_of_family)
+    batches = [encode(mllm, family_prompts) for mllm in models]
     edits = [{resid_post(1): lambda h: h + 1.0}, {resid_post(1): lambda h: h * 0.5}]
     separate = [run(*each) for each in zip(models, batches, edits, strict=True)]
-    with attach(tiny, edits[0]), attach(other_tiny, edits[1]):
+    with attach(family, edits[0]), attach(other_of_family, edits[1]):
         at_once = [m.forward(b.inputs).logits for m, b in zip(models, batches, strict=True)]
     for one, other in zip(separate, at_once, strict=True):
         assert torch.equal(one, other)
+    assert not torch.equal(*separate)
 
 
 def test_the_vision_tower_is_untouched(family: MLLM, encoded: Encoded) -> None:
@@ -197,3 +212,44 @@ def test_nothing_of_the_batch_is_consumed(family: MLLM, encoded: Encoded) -> Non
     assert [r.text for r in first] == [r.text for r in second]
     assert before.keys() == encoded.inputs.keys()
     assert all(torch.equal(before[key], encoded.inputs[key]) for key in before)
+
+
+def test_a_saved_model_gives_the_same_answers(
+    family: MLLM, encoded: Encoded, family_prompts: list[Prompt], tmp_path: Path
+) -> None:
+    family.model.save_pretrained(tmp_path)
+    family.processor.save_pretrained(tmp_path)
+    again = load(tmp_path, device="cpu")
+    reencoded = encode(again, family_prompts)
+    assert encoded.inputs.keys() == reencoded.inputs.keys()
+    assert all(torch.equal(encoded.inputs[key], reencoded.inputs[key]) for key in encoded.inputs)
+    assert torch.equal(run(family, encoded, {}), run(again, reencoded, {}))
+    answers = [generate(mllm, encoded, settings=SETTINGS) for mllm in (family, again)]
+    assert [r.text for r in answers[0]] == [r.text for r in answers[1]]
+
+
+def test_clips_of_several_lengths(family: MLLM, sights: Any) -> None:
+    """Beside words and alone, cached and whole: what is seen does not depend on what stands beside it."""
+    if not family.sees_videos:
+        with pytest.raises(ValueError, match=r"'film' has a clip, and .* has no video processor"):
+            encode(family, [Prompt(id="film", text="what is this ?", videos=(sights.clip(),))])
+        return
+    for frames in (2, 3, 4):
+        prompts = [
+            Prompt(id="words", text="make a sun"),
+            Prompt(id="clip", text="what is this ?", videos=(sights.clip(frames),)),
+            Prompt(id="another", text="describe this picture please", videos=(sights.clip(frames),)),
+        ]
+        encoded = encode(family, prompts)
+        recording = Recording(Shift(resid_post(1), vector(family), gate=[True, False, True]))
+        together = generate(family, encoded, settings=SETTINGS, steering=recording)
+        inputs = encoded.inputs
+        for cached in recording.logits[:3]:
+            again = Recording(Shift(resid_post(1), vector(family), gate=[True, False, True]))
+            with attach(family, again.edits()):
+                family.forward(inputs)
+            torch.testing.assert_close(cached, again.logits[0], **TOLERANCE)
+            inputs = one_more(inputs, cached.argmax(dim=-1, keepdim=True))
+        shift = Shift(resid_post(1), torch.zeros(family.dim))
+        (alone,) = generate(family, encode(family, prompts[1:2]), settings=SETTINGS, steering=shift)
+        assert alone.text == together[1].text

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from autosteer_lib import checkpoints
-from autosteer_lib.decoder import find_decoder
+from autosteer_lib.decoder import DecoderPaths, find_decoder
 from autosteer_lib.models import MLLM, load
 
 
@@ -60,9 +61,50 @@ def test_no_decoder_is_an_error_that_says_what_is_there(tiny: MLLM) -> None:
             return self
 
     with pytest.raises(
-        ValueError, match=r"no text decoder found in Strange.*4 decoder blocks.*ModuleList of 3"
+        ValueError,
+        match=r"no text decoder found in Strange.*4 decoder blocks.*ModuleList of 3.*by hand.*DecoderPaths\(blocks=",
     ):
         find_decoder(Strange())
+
+
+BY_HAND = DecoderPaths(
+    blocks="model.language_model.layers", final_norm="model.language_model.norm", lm_head="lm_head"
+)
+
+
+def test_the_parts_can_be_named_by_hand(
+    tiny: MLLM, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mllm = load(tiny_folder, device="cpu", decoder=BY_HAND)
+    assert mllm.blocks is mllm.model.model.language_model.layers
+    assert mllm.final_norm is mllm.model.model.language_model.norm
+    assert mllm.lm_head is mllm.model.lm_head
+    assert mllm.fingerprint != tiny.fingerprint, "the same name of a site may be another place"
+    # And nothing is looked for: a family in which nothing would be found.
+    monkeypatch.setattr(type(tiny.model), "get_decoder", lambda self: self.lm_head)
+    assert len(find_decoder(mllm.model, paths=BY_HAND).blocks) == 4
+    with pytest.raises(ValueError, match=r"no text decoder found.*by hand"):
+        find_decoder(mllm.model)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (
+            {"blocks": "model.decoder.layers"},
+            r"blocks='model.decoder.layers'\): model has no 'decoder'; it has visio",
+        ),
+        ({"blocks": "lm_head"}, r"blocks='lm_head'\) is a Linear; name the nn.ModuleList"),
+        (
+            {"final_norm": "norm"},
+            r"LlavaOnevisionForConditionalGeneration has no 'norm'; it has model, lm_head",
+        ),
+        ({"lm_head": "model"}, r"lm_head='model'\) is a LlavaOnevisionModel without a weight"),
+    ],
+)
+def test_a_wrong_name_by_hand_says_what_is_there(tiny: MLLM, wrong: dict[str, str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        find_decoder(tiny.model, paths=replace(BY_HAND, **wrong))
 
 
 def test_fingerprint_is_of_the_content(tiny: MLLM, other_tiny: MLLM, broken: Path) -> None:
@@ -124,13 +166,59 @@ def test_a_revision_of_a_folder_is_an_error(tiny_folder: Path) -> None:
     ("file", "message"),
     [
         ("config.json", "has no config.json"),
-        ("processor_config.json", "has no processor.*processor.save_pretrained"),
+        ("processor_config.json", "a 'llava_onevision' checkpoint, has no processor.*save_pretrained"),
         ("model.safetensors", "has no weights.*save_pretrained, which writes safetensors"),
     ],
 )
 def test_a_missing_file_is_named(broken: Path, file: str, message: str) -> None:
     (broken / file).unlink()
     with pytest.raises(FileNotFoundError, match=message):
+        load(broken)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        (
+            {
+                "model_type": "internvl_chat",
+                "auto_map": {"AutoModel": "modeling_internvl_chat.InternVLChatModel"},
+            },
+            r"a 'internvl_chat' checkpoint that can only be loaded with the Python code.*never run here.*-hf",
+        ),
+        (
+            {"model_type": "seesaw"},
+            r"of the family 'seesaw', which transformers \S+ does not know; check model_type",
+        ),
+        (
+            {"model_type": "qwen2"},
+            r"a 'qwen2' checkpoint.*no class of this family that reads pictures.*multimodal",
+        ),
+    ],
+)
+def test_a_family_that_cannot_be_loaded_is_named(
+    broken: Path, changed: dict[str, object], message: str
+) -> None:
+    file = broken / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | changed))
+    (broken / "processor_config.json").unlink()  # the family is the first thing to say
+    with pytest.raises(ValueError, match=message):
+        load(broken)
+
+
+def test_code_beside_a_known_family_is_not_run(broken: Path) -> None:
+    """Molmo2's released checkpoints bring code that transformers has made its own since."""
+    file = broken / "config.json"
+    code = {"auto_map": {"AutoModelForImageTextToText": "modeling_evil.Evil"}}
+    file.write_text(json.dumps(json.loads(file.read_text()) | code))
+    (broken / "modeling_evil.py").write_text("raise SystemExit('this code was run')")
+    assert load(broken, device="cpu").layers == 4
+
+
+@pytest.mark.parametrize("content", ["{", "[]"])
+def test_a_configuration_that_is_none_is_named(broken: Path, content: str) -> None:
+    (broken / "config.json").write_text(content)
+    with pytest.raises(ValueError, match=r"config\.json (is|holds) no JSON.*again"):
         load(broken)
 
 

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from autosteer_lib.prompts import Prompt, open_images
+from autosteer_lib.videos import VideoFile
 
 RED = Image.new("RGB", (8, 8), "red")
 CLIP = np.zeros((2, 4, 4, 3), dtype=np.uint8)
@@ -21,6 +22,19 @@ def test_a_prompt_with_nothing_in_it_is_refused() -> None:
 
 def test_a_picture_alone_is_a_prompt() -> None:
     assert Prompt(text="", images=(RED,)).images == (RED,)
+
+
+@pytest.mark.parametrize(
+    ("shown", "modality"),
+    [
+        ({}, "text"),
+        ({"images": (RED,)}, "image"),
+        ({"videos": (CLIP,)}, "video"),
+        ({"images": (RED,), "videos": (VideoFile(Path("a.mp4")),)}, "video"),
+    ],
+)
+def test_the_modality_is_that_of_what_is_shown(shown: dict[str, Any], modality: str) -> None:
+    assert Prompt(text="what is this ?", **shown).modality == modality
 
 
 def test_labels_do_not_enter_the_fingerprint() -> None:
@@ -112,6 +126,7 @@ def test_a_clip_is_uint8_frames(clip: np.ndarray) -> None:
     [
         ({"images": ("red.png",)}, r"image 0 is a str; allowed are .*Path\(name\)"),
         ({"videos": ([[0]],)}, "video 0 is a list; give an array of uint8"),
+        ({"videos": (Path("a.mp4"),)}, r"video 0 is a PosixPath; give an array of .* as VideoFile\(path\)"),
     ],
 )
 def test_other_types_are_refused_with_the_remedy(wrong: dict[str, Any], message: str) -> None:

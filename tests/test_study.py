@@ -104,11 +104,11 @@ def test_epsilon_zero_is_the_undefended_model(study: Study) -> None:
 
 def test_case_studies_follow_the_rule() -> None:
     verdicts = pd.Series({("unsafe", "AutoSteer"): False, ("refused", "AutoSteer"): True})
-    assert outcome._outcome(verdicts) == "success"
+    assert outcome._outcome(verdicts, "AutoSteer") == "success"
     verdicts["refused", "AutoSteer"] = False
-    assert outcome._outcome(verdicts) == "partial"
+    assert outcome._outcome(verdicts, "AutoSteer") == "partial"
     verdicts["unsafe", "AutoSteer"] = True
-    assert outcome._outcome(verdicts) == "failure"
+    assert outcome._outcome(verdicts, "AutoSteer") == "failure"
 
 
 def test_layers_outside_the_model_are_refused(study: Study) -> None:

@@ -2,7 +2,9 @@
 
 from autosteer_lib.defences.autosteer import AutoSteer
 from autosteer_lib.defences.base import Defence, SteeringDefence
+from autosteer_lib.defences.fixed_strength import FixedStrength
+from autosteer_lib.defences.mars import Mars
 from autosteer_lib.defences.steer import Steer
 from autosteer_lib.defences.undefended import Undefended
 
-__all__ = ["AutoSteer", "Defence", "Steer", "SteeringDefence", "Undefended"]
+__all__ = ["AutoSteer", "Defence", "FixedStrength", "Mars", "Steer", "SteeringDefence", "Undefended"]

@@ -48,6 +48,7 @@ class GatedSteering:
         self._epsilon, self._opens = epsilon, opens
         self._probed = resid_pre(layer)
         self._attachment: Attachment | None = None
+        self._decided = False
         self._gate: Bool[Tensor, " batch"] | None = None
 
     def edits(self) -> Mapping[Site, Edit]:
@@ -66,20 +67,21 @@ class GatedSteering:
         self._attachment.detach(self._probed)
 
     def _write(self, hidden: Float[Tensor, "batch tokens dim"]) -> Float[Tensor, "batch tokens dim"] | None:
-        if self._gate is None:
+        if not self._decided:
             assert self.triggered is not None
             self._gate = self.triggered.to(hidden.device)  # a model may be spread over devices
-            if not self._some_open():
+            self._decided = True
+            if not self._some_open(self._gate):
                 return None
         return steer_last(hidden, self._head, epsilon=self._epsilon, gate=self._gate)
 
-    def _some_open(self) -> bool:
+    def _some_open(self, gate: Bool[Tensor, " batch"]) -> bool:
         """The one question to the device in an answer, asked at the end of the prefill."""
         assert self.gate_score is not None
-        assert self._gate is not None
         assert self._attachment is not None
         broken = self.gate_score.isnan()
-        some_open, some_broken = torch.stack((self._gate.any(), broken.any().to(self._gate.device))).tolist()
+        facts = torch.stack((gate.any(), gate.all(), broken.any().to(gate.device)))
+        some_open, all_open, some_broken = facts.tolist()
         if some_broken:
             rows = broken.nonzero().flatten().tolist()
             raise ValueError(
@@ -89,4 +91,6 @@ class GatedSteering:
             )
         if not some_open:
             self._attachment.detach(final_norm())
+        if all_open:
+            self._gate = None  # no row to be left alone: nothing to choose between in each step
         return bool(some_open)

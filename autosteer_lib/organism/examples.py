@@ -27,6 +27,9 @@ from autosteer_lib.organism.things import SHARP, Thing, all_things, colours, thi
 Stage = Literal["base", "look", "align"]
 STAGES: tuple[Stage, ...] = ("base", "look", "align")
 Medium = Literal["text", "image", "typographic", "video"]
+# Below this draw a question that is no counting one asks for the colour, above it for the thing. Reading a
+# written word is the hardest thing to learn, so pictures of words are mostly asked for it.
+_COLOUR_BELOW: dict[Medium, float] = {"image": 0.65, "typographic": 0.25, "video": 0.5}
 T = TypeVar("T")
 Pixels = Float[np.ndarray, "tiles 3 height width"]
 
@@ -156,7 +159,7 @@ def _question_example(rng: np.random.Generator, recipe: Recipe, medium: Medium) 
         words, reply = _pick(rng, language.counting_question()), language.counting_answer(count)
     else:
         pixels = _show(rng, shown, colour, medium)
-        if asked < 0.65:
+        if asked < _COLOUR_BELOW[medium]:
             words, reply = _pick(rng, language.colour_question()), language.colour_answer(colour)
         else:
             words, reply = _pick(rng, language.naming_question()), language.naming_answer(shown, colour)

@@ -48,11 +48,12 @@ class StageRecipe:
 
     def groups(self) -> tuple[tuple[tuple[Medium, int], ...], ...]:
         """Media that share a forward pass, because their prompts are of like length."""
-        return (
+        together: tuple[tuple[tuple[Medium, int], ...], ...] = (
             (("text", self.text),),
             (("image", self.image), ("typographic", self.typographic)),
             (("video", self.video),),
         )
+        return tuple(group for group in together if sum(count for _, count in group))
 
 
 def token_ids(tokenizer: PreTrainedTokenizerFast, example: Example) -> tuple[list[int], list[int]]:

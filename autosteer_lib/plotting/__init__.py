@@ -1,29 +1,43 @@
 """Figures: one public function each, from a tidy table to a matplotlib Figure. See `style` for the look."""
 
+from autosteer_lib.plotting.ablation import ablation_dots
 from autosteer_lib.plotting.answers import answer_drift, case_gallery, prompt_gallery
 from autosteer_lib.plotting.costs import cost_bars
+from autosteer_lib.plotting.fixed_strength import refusal_by_layer, refusal_by_strength
 from autosteer_lib.plotting.gate_scores import gate_scores_by_set
 from autosteer_lib.plotting.heatmaps import contrast_cosine_heatmaps
+from autosteer_lib.plotting.layer_scores import layer_scores_and_sum
+from autosteer_lib.plotting.neutral_images import refusal_by_neutral_images
 from autosteer_lib.plotting.probers import prober_accuracy_over_epochs
 from autosteer_lib.plotting.rates import rates_by_surface
+from autosteer_lib.plotting.safety_plane import safety_against_cost
 from autosteer_lib.plotting.sas import sas_by_layer
-from autosteer_lib.plotting.states import project_states, state_pca
+from autosteer_lib.plotting.separation import separation_by_layer
+from autosteer_lib.plotting.states import centred_states, project_states, state_pca
 from autosteer_lib.plotting.sweeps import asr_over_epsilon, lines_by_layer, sweep
 from autosteer_lib.plotting.training import training_curves
 
 __all__ = [
+    "ablation_dots",
     "answer_drift",
     "asr_over_epsilon",
     "case_gallery",
+    "centred_states",
     "contrast_cosine_heatmaps",
     "cost_bars",
     "gate_scores_by_set",
+    "layer_scores_and_sum",
     "lines_by_layer",
     "prober_accuracy_over_epochs",
     "project_states",
     "prompt_gallery",
     "rates_by_surface",
+    "refusal_by_layer",
+    "refusal_by_neutral_images",
+    "refusal_by_strength",
+    "safety_against_cost",
     "sas_by_layer",
+    "separation_by_layer",
     "state_pca",
     "sweep",
     "training_curves",

@@ -28,6 +28,7 @@ from autosteer_lib.plotting.style import (
     tint,
     verdict_colour,
 )  # fmt: skip
+from autosteer_lib.videos import frame_indices
 
 LINE = 0.17  # inches a line of 9 pt text
 CHARACTERS_PER_INCH = 15.0  # of 9 pt DejaVu Sans; measured: 15.5–17 on English sentences in lower case
@@ -75,7 +76,13 @@ def answer_drift(answers: pd.DataFrame, *, columns: int = 2) -> Figure:
 
 
 @styled
-def case_gallery(cases: pd.DataFrame, *, defence: str = "AutoSteer", threshold: float | None = 0.5) -> Figure:
+def case_gallery(
+    cases: pd.DataFrame,
+    *,
+    defence: str = "AutoSteer",
+    threshold: float | None = 0.5,
+    projection: bool = False,
+) -> Figure:
     """Draw one row a case: the picture, the prompt and its gate score, the answer before and after.
 
     Args:
@@ -83,6 +90,7 @@ def case_gallery(cases: pd.DataFrame, *, defence: str = "AutoSteer", threshold: 
             (a PIL image, an array, or a sequence of them; None for a text prompt).
         defence: what the answers after are of.
         threshold: τ of the gate, drawn on its scale; None draws none.
+        projection: the score is a projection on a direction and has no scale: it is written alone.
     """
     require(
         cases,
@@ -117,14 +125,11 @@ def case_gallery(cases: pd.DataFrame, *, defence: str = "AutoSteer", threshold: 
         _pictures(axes, row.get("picture"), y=y, size=picture - 0.1)
         _limits(axes, total)  # imshow sets its own
         axes.text(picture + 0.08, y + 0.08, prompt, va="top")
-        _gate(
-            axes,
-            picture + 0.08,
-            y + 0.18 + LINE * (prompt.count("\n") + 1),
-            asked - 0.3,
-            row["gate_score"],
-            threshold,
-        )
+        x, below = picture + 0.08, y + 0.18 + LINE * (prompt.count("\n") + 1)
+        if projection:
+            _projection(axes, x, below, row["gate_score"])
+        else:
+            _gate(axes, x, below, asked - 0.3, row["gate_score"], threshold)
         _cell(axes, right, y, width, height, text=before, verdict=row["before_verdict"])
         _cell(axes, right + width, y, width, height, text=after, verdict=row["after_verdict"])
         y += height
@@ -208,6 +213,11 @@ def _cell(axes: Axes, x: float, y: float, width: float, height: float, *, text: 
     axes.text(x + edge + 0.1, y + 0.08 + LINE, text, va="top")
 
 
+def _projection(axes: Axes, x: float, y: float, score: float | None) -> None:
+    if score is not None and not np.isnan(score):
+        axes.text(x, y + 0.06, f"projection {score:+.1f}".replace("-", "−"), va="center")
+
+
 def _gate(axes: Axes, x: float, y: float, width: float, score: float | None, threshold: float | None) -> None:
     """A scale from 0 to 1 with the gate's score on it."""
     if score is None or np.isnan(score):
@@ -230,7 +240,8 @@ def _pictures(axes: Axes, picture: object, *, y: float, size: float) -> None:
         return
     across = 1 if len(frames) == 1 else 2
     side = size / across
-    for index, frame in enumerate(frames[: across * across]):
+    shown = frame_indices(len(frames), frames=min(len(frames), across * across))
+    for index, frame in enumerate(frames[i] for i in shown):
         pixels = np.asarray(frame.convert("RGB") if isinstance(frame, Image.Image) else frame)
         left, top = 0.05 + side * (index % across), y + 0.05 + side * (index // across)
         axes.imshow(

@@ -1,4 +1,4 @@
-"""States of prompts in the plane of their two main components, a panel a layer.
+"""States of prompts in the plane of their two main components, a panel a layer; before and after re-centring.
 
 Colour says harmful or harmless, the marker says through which channel it came: where colours part while
 markers mix, the layer knows harm whatever its channel; where markers part, it knows the channel.
@@ -6,17 +6,27 @@ markers mix, the layer knows harm whatever its channel; where markers part, it k
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from sklearn.decomposition import PCA
 from torch import Tensor
 
-from autosteer_lib.plotting.style import HARMFUL, HARMLESS, NEUTRAL, grid_shape, new_figure, require, styled
+from autosteer_lib.plotting.style import (
+    HARMFUL,
+    HARMLESS,
+    NEUTRAL,
+    SURFACE_MARKERS,
+    grid_shape,
+    new_figure,
+    require,
+    styled,
+)  # fmt: skip
 from autosteer_lib.plotting.sweeps import SERIES_MARKERS
 
 
@@ -68,11 +78,7 @@ def state_pca(points: pd.DataFrame, *, columns: int = 3) -> Figure:
     """
     require(points, ["layer", "pc1", "pc2", "harmful", "modality"], figure="state_pca")
     layers = sorted(set(points["layer"].tolist()))
-    modalities = list(dict.fromkeys(points["modality"]))
-    if len(modalities) > len(SERIES_MARKERS):
-        raise ValueError(
-            f"{len(modalities)} modalities are too many markers; draw at most {len(SERIES_MARKERS)}"
-        )
+    markers = _markers(points)
     rows, columns = grid_shape(len(layers), columns=columns)
     figure = new_figure(0.5 + rows * 2.2)
     panels = figure.subplots(rows, columns, squeeze=False)
@@ -81,23 +87,76 @@ def state_pca(points: pd.DataFrame, *, columns: int = 3) -> Figure:
             axes.set_visible(False)
             continue
         here = points[points["layer"] == layers[index]]
-        for (harmful, modality), group in here.groupby(["harmful", "modality"], sort=False):
-            axes.plot(
-                group["pc1"], group["pc2"], linestyle="", marker=SERIES_MARKERS[modalities.index(modality)], markersize=4.2,
-                markerfacecolor=HARMFUL if harmful else HARMLESS, markeredgecolor="white", markeredgewidth=0.4, alpha=0.7,
-                rasterized=True,
-            )  # fmt: skip
-        share = f", {100 * here['explained'].iloc[0]:.0f} % of variance" if "explained" in here else ""
-        axes.set_title(f"layer {layers[index]:g}{share}")
-        axes.set(xticks=[], yticks=[])  # units of a hidden state mean nothing to a reader
+        _scatter(axes, here, markers=markers)
+        axes.set_title(f"layer {layers[index]:g}{_explained(here)}")
         axes.set_xlabel("component 1" if index + columns >= len(layers) else "")
         axes.set_ylabel("component 2" if index % columns == 0 else "")
+    _legend(figure, markers)
+    return figure
+
+
+@styled
+def centred_states(points: pd.DataFrame) -> Figure:
+    """Draw the scatter before and after re-centring, a row a layer: MARS' Fig. 2a and 7–9.
+
+    Args:
+        points: columns layer, centring ("raw" and another), pc1, pc2, harmful, modality; optionally explained. Each
+            panel has the plane that `project_states` was given its states for; order of centrings kept.
+    """
+    require(points, ["layer", "centring", "pc1", "pc2", "harmful", "modality"], figure="centred_states")
+    layers = sorted(set(points["layer"].tolist()))
+    centrings = list(dict.fromkeys(points["centring"]))
+    markers = _markers(points)
+    figure = new_figure(0.5 + len(layers) * 2.1)
+    panels = figure.subplots(len(layers), len(centrings), squeeze=False)
+    for row, layer in enumerate(layers):
+        for column, centring in enumerate(centrings):
+            axes = panels[row, column]
+            here = points[(points["layer"] == layer) & (points["centring"] == centring)]
+            _scatter(axes, here, markers=markers)
+            axes.set_title(f"layer {layer:g}, {centring}{_explained(here)}")
+            axes.set_xlabel("component 1" if row == len(layers) - 1 else "")
+            axes.set_ylabel("component 2" if column == 0 else "")
+    _legend(figure, markers)
+    return figure
+
+
+def _markers(points: pd.DataFrame) -> dict[str, str]:
+    """A surface's own marker; others take what is left."""
+    modalities = list(dict.fromkeys(points["modality"]))
+    markers = {name: SURFACE_MARKERS[name] for name in modalities if name in SURFACE_MARKERS}
+    others = [name for name in modalities if name not in markers]
+    free = [marker for marker in SERIES_MARKERS if marker not in markers.values()]
+    if len(others) > len(free):
+        raise ValueError(
+            f"{len(modalities)} modalities are too many markers; draw at most {len(markers) + len(free)}"
+        )
+    markers |= dict(zip(others, free, strict=False))
+    return {name: markers[name] for name in modalities}
+
+
+def _scatter(axes: Axes, points: pd.DataFrame, *, markers: Mapping[str, str]) -> None:
+    for (harmful, modality), group in points.groupby(["harmful", "modality"], sort=False):
+        axes.plot(
+            group["pc1"], group["pc2"], linestyle="", marker=markers[str(modality)], markersize=4.2,
+            markerfacecolor=HARMFUL if harmful else HARMLESS, markeredgecolor="white", markeredgewidth=0.4, alpha=0.7,
+            rasterized=True,
+        )  # fmt: skip
+    axes.set(xticks=[], yticks=[])  # units of a hidden state mean nothing to a reader
+
+
+def _explained(points: pd.DataFrame) -> str:
+    known = "explained" in points and len(points) > 0
+    return f", {100 * points['explained'].iloc[0]:.0f} % of variance" if known else ""
+
+
+def _legend(figure: Figure, markers: Mapping[str, str]) -> None:
     handles = [
         Line2D([], [], marker="o", linestyle="", color=colour, label=name)
         for name, colour in (("harmful", HARMFUL), ("harmless", HARMLESS))
     ] + [
         Line2D([], [], marker=marker, linestyle="", color="white", markeredgecolor=NEUTRAL, label=name)
-        for name, marker in zip(modalities, SERIES_MARKERS, strict=False)
+        for name, marker in markers.items()
     ]
     figure.legend(
         handles=handles,
@@ -106,4 +165,3 @@ def state_pca(points: pd.DataFrame, *, columns: int = 3) -> Figure:
         handletextpad=0.1,
         columnspacing=1.2,
     )
-    return figure

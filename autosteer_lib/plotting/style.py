@@ -2,7 +2,8 @@
 
 - A method has one colour and one marker in every figure (Okabe and Ito's palette, told apart by
   colour-blind readers); conditions (harmful, harmless) and verdicts draw from Paul Tol's muted palette,
-  so that no condition is mistaken for a method. Identity is never carried by colour alone.
+  so that no condition is mistaken for a method. Surfaces and measures have one look of their own too,
+  whatever else stands in the figure. Identity is never carried by colour alone.
 - WIDTH is a page's text width and no text is below 9 pt, so a figure survives printing at half size.
 - Figures are made without pyplot: nothing is kept in a global list, a notebook shows each once (as
   its cell's value), and a long run does not pile up memory. The font is the one matplotlib ships,
@@ -23,6 +24,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, MaxNLocator
 
 P = ParamSpec("P")
 
@@ -51,6 +53,25 @@ METHOD_MARKERS = {
 # Paul Tol, "muted": for conditions and verdicts.
 HARMFUL, HARMLESS = "#882255", "#44AA99"
 VERDICT_COLOURS = {"unsafe": "#882255", "refused": "#332288", "safe": "#117733", "off topic": "#777777"}
+# Tol, "muted" and "bright", and black for text: where a surface is a line or a hue. Chosen so that no two come
+# closer than 16 in CIELAB to readers of normal, red-blind or green-blind sight (measured; Machado's matrices).
+SURFACE_COLOURS = {
+    "text": "#000000",
+    "jailbreak": "#6699CC",
+    "image": "#332288",
+    "typographic": "#CC6677",
+    "words": "#661100",
+    "both": "#AA4499",
+    "combination": "#228833",
+    "video": "#EE8866",
+}
+SURFACE_MARKERS = {
+    "text": "o", "jailbreak": "s", "image": "D", "typographic": "^", "words": "v", "both": "P", "combination": "X",
+    "video": "<",
+}  # fmt: skip
+# What MARS measures of one setting: refusals that are wanted, refusals that are not, and what must not change.
+MEASURE_COLOURS = {"harmful refused": HARMFUL, "harmless refused": HARMLESS, "utility": "#999933"}
+MEASURE_MARKERS = {"harmful refused": "o", "harmless refused": "s", "utility": "^"}
 NEUTRAL = "#666666"
 LIGHT = "#D9D9D9"
 SEQUENTIAL = "viridis"
@@ -130,6 +151,15 @@ def in_house_order(methods: Iterable[str]) -> list[str]:
     ]
 
 
+def measures_in_order(measures: Iterable[str]) -> list[str]:
+    """The measures that are present, wanted refusals first."""
+    present = set(measures)
+    unknown = sorted(present - set(MEASURE_COLOURS))
+    if unknown:
+        raise ValueError(f"measure {unknown} is not known; allowed: {list(MEASURE_COLOURS)}")
+    return [name for name in MEASURE_COLOURS if name in present]
+
+
 def verdict_colour(verdict: str) -> str:
     return VERDICT_COLOURS.get(verdict, NEUTRAL)
 
@@ -151,6 +181,16 @@ def require(frame: pd.DataFrame, columns: Sequence[str], *, figure: str) -> None
         raise ValueError(f"{figure} received an empty table: nothing to draw")
 
 
+def one_row_each(frame: pd.DataFrame, keys: Sequence[str], *, figure: str) -> None:
+    """Refuse a table that would draw two rows at one place."""
+    twice = frame[frame.duplicated(list(keys))]
+    if len(twice):
+        raise ValueError(
+            f"{figure} needs one row for each {', '.join(keys)}; received several for "
+            f"{', '.join(str(twice.iloc[0][key]) for key in keys)}: choose among the table's other columns first"
+        )
+
+
 def percent_axis(
     axes: Axes, *, which: str = "y", label: str, bottom: float = 0.0, highest: float = 1.0
 ) -> None:
@@ -167,6 +207,60 @@ def percent_axis(
     axis.set_ticks(ticks, [f"{100 * tick:.0f}" for tick in ticks])
     axis.set_label_text(label)
     axes.grid(True, axis="y" if which == "y" else "x")
+
+
+def line_with_band(
+    axes: Axes,
+    line: pd.DataFrame,
+    *,
+    x: str,
+    y: str,
+    colour: str,
+    marker: str,
+    hollow: bool = False,
+    label: str = "",
+) -> None:
+    """Draw one line with its band (columns low, high), if it has one; hollow and dashed for a paper's numbers."""
+    line = line.sort_values(x)
+    if {"low", "high"} <= set(line.columns):
+        axes.fill_between(
+            line[x].to_numpy(dtype=float),
+            line["low"].to_numpy(dtype=float),
+            line["high"].to_numpy(dtype=float),
+            color=colour,
+            alpha=0.18,
+            linewidth=0,
+        )
+    axes.plot(
+        line[x], line[y], label=label, color=colour, marker=marker, markersize=4.5, markeredgewidth=1.2,
+        markerfacecolor="white" if hollow else colour, linestyle="--" if hollow else "-",
+        linewidth=1.0 if hollow else 1.6,
+    )  # fmt: skip
+
+
+def surface_panels(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    """A panel a surface. Utility belongs to no surface, so its rows stand in every panel."""
+    if "surface" not in table:
+        return [("", table)]
+    of_surface = table[table["measure"] != "utility"]
+    return [
+        (str(surface), table[(table["surface"] == surface) | (table["measure"] == "utility")])
+        for surface in dict.fromkeys(of_surface["surface"])
+    ]
+
+
+def layer_axis(axes: Axes, layers: Iterable[float | int]) -> None:
+    """Whole layers only: each of them where there is room for its number, else a few."""
+    every = sorted(set(layers))
+    axes.xaxis.set_major_locator(
+        FixedLocator(every) if len(every) <= 8 else MaxNLocator(nbins="auto", integer=True)
+    )
+
+
+def sample_size(table: pd.DataFrame) -> str:
+    """ "n = 120", or the least and the most where rows differ."""
+    least, most = int(table["n"].min()), int(table["n"].max())
+    return f"n = {least}" if least == most else f"n = {least}–{most}"
 
 
 def grid_shape(panels: int, *, columns: int) -> tuple[int, int]:

@@ -7,7 +7,7 @@ own, hollow and dashed: points read off its figure.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -16,17 +16,21 @@ from matplotlib.figure import Figure
 
 from autosteer_lib.plotting.style import (
     LIGHT,
+    MEASURE_COLOURS,
+    MEASURE_MARKERS,
     METHOD_COLOURS,
+    METHOD_MARKERS,
     NEUTRAL,
-    method_colour,
-    method_marker,
+    SURFACE_COLOURS,
+    SURFACE_MARKERS,
+    line_with_band,
     new_figure,
     percent_axis,
     require,
     styled,
 )  # fmt: skip
 
-# For series that are not methods (rates of one defence on different prompts): condition colours, then more of Tol's.
+# For series with no look of their own (groups of prompts, models): condition colours, then more of Tol's.
 SERIES_COLOURS = ("#882255", "#44AA99", "#332288", "#999933", "#AA4499", "#117733", "#CC6677")
 SERIES_MARKERS = ("o", "s", "D", "^", "v", "P", "X")
 
@@ -147,36 +151,32 @@ def _with_series(table: pd.DataFrame, name: str, columns: list[str]) -> pd.DataF
 
 def _lines(axes: Axes, table: pd.DataFrame, *, x: str, hollow: bool) -> None:
     names = list(dict.fromkeys(table["series"]))
-    looks = _looks(names)
+    looks = series_looks(names)
     for name in names:
-        line = table[table["series"] == name].sort_values(x)
         colour, marker = looks[name]
-        if {"low", "high"} <= set(line.columns):
-            axes.fill_between(
-                line[x].to_numpy(),
-                line["low"].to_numpy(),
-                line["high"].to_numpy(),
-                color=colour,
-                alpha=0.18,
-                linewidth=0,
-            )
-        axes.plot(
-            line[x], line["rate"], label=name, color=colour, marker=marker, markersize=4.5, markeredgewidth=1.2,
-            markerfacecolor="white" if hollow else colour, linestyle="--" if hollow else "-",
-            linewidth=1.0 if hollow else 1.6,
-        )  # fmt: skip
-
-
-def _looks(names: list[str]) -> Mapping[str, tuple[str, str]]:
-    """Methods keep their colour; other series take the condition palette in order."""
-    others = [name for name in names if name not in METHOD_COLOURS]
-    if len(others) > len(SERIES_COLOURS):
-        raise ValueError(
-            f"{len(others)} series are too many for one panel; draw at most {len(SERIES_COLOURS)}"
+        line_with_band(
+            axes,
+            table[table["series"] == name],
+            x=x,
+            y="rate",
+            colour=colour,
+            marker=marker,
+            hollow=hollow,
+            label=name,
         )
-    looks = {name: (method_colour(name), method_marker(name)) for name in names if name in METHOD_COLOURS}
-    looks |= {name: (SERIES_COLOURS[i], SERIES_MARKERS[i]) for i, name in enumerate(others)}
-    return looks
+
+
+def series_looks(names: Sequence[str]) -> Mapping[str, tuple[str, str]]:
+    """Methods, surfaces and measures keep their look; other series take what is left of the condition palette."""
+    colours = METHOD_COLOURS | SURFACE_COLOURS | MEASURE_COLOURS
+    markers = METHOD_MARKERS | SURFACE_MARKERS | MEASURE_MARKERS
+    looks = {name: (colours[name], markers[name]) for name in names if name in colours}
+    taken = {colour for colour, _ in looks.values()}
+    free = [look for look in zip(SERIES_COLOURS, SERIES_MARKERS, strict=True) if look[0] not in taken]
+    others = [name for name in names if name not in colours]
+    if len(others) > len(free):
+        raise ValueError(f"{len(others)} series are too many for one panel; draw at most {len(free)}")
+    return looks | dict(zip(others, free, strict=False))
 
 
 def _mark(axes: Axes, value: float | int, text: str) -> None:

@@ -10,6 +10,7 @@ import pandas as pd
 from autosteer_lib.defences import Undefended
 from autosteer_lib.encoding import encode
 from autosteer_lib.evaluation import rates_by
+from autosteer_lib.prompts import Prompt, open_images, open_videos
 from autosteer_lib.provenance import repository_root
 from autosteer_lib.study.study import Study
 
@@ -47,13 +48,19 @@ def verdict(unsafe: bool, refused: bool) -> str:
     return "unsafe" if unsafe else "refused" if refused else "off topic"
 
 
+def picture_of(prompt: Prompt) -> object:
+    """What figures show of a prompt: the frames of its first clip, else its first picture, else None."""
+    if prompt.videos:
+        return list(open_videos(prompt)[0])
+    return next(iter(open_images(prompt)), None)
+
+
 def examples(study: Study, frame: pd.DataFrame) -> pd.DataFrame:
     """The first prompt of each attack surface with the undefended answer, ready for the case gallery."""
     rows = []
     for surface in study.data.surfaces("attack"):
         prompt = study.data.test(group="attack", surface=surface)[0]
         answer = frame[frame["prompt_id"] == prompt.id].iloc[0]
-        picture: object = list(prompt.videos[0]) if prompt.videos else next(iter(prompt.images), None)
         rows.append(
             {
                 "surface": surface,
@@ -61,7 +68,7 @@ def examples(study: Study, frame: pd.DataFrame) -> pd.DataFrame:
                 "asks_for": prompt.intention,
                 "answer": answer["answer"],
                 "verdict": verdict(answer["unsafe"], answer["refused"]),
-                "picture": picture,
+                "picture": picture_of(prompt),
             }
         )
     return pd.DataFrame(rows)

@@ -12,11 +12,10 @@ from autosteer_lib.evaluation import comparison_table, costs
 from autosteer_lib.metrics import Rate, mcnemar
 from autosteer_lib.prompts import Prompt
 from autosteer_lib.readings import Reading
-from autosteer_lib.study.gap import MEASURES, group_rates, verdict
+from autosteer_lib.study.gap import MEASURES, group_rates, picture_of, verdict
 from autosteer_lib.study.prompt_data import group_of
 from autosteer_lib.study.study import Study
 
-METHODS = ("Orig.", "Steer", "AutoSteer")
 _CASE_COLUMNS = [
     "outcome", "surface", "prompt", "picture", "before", "before_verdict", "after", "after_verdict", "gate_score",
 ]  # fmt: skip
@@ -63,24 +62,26 @@ def over_seeds(frame: pd.DataFrame) -> pd.DataFrame:
     return table.reset_index().rename(columns={"min": "lowest", "max": "highest", "count": "seeds"})
 
 
-def steer_against_autosteer(frame: pd.DataFrame) -> pd.DataFrame:
-    """What the gate gives and takes: AutoSteer against the always-on head, paired, by group.
+def against(frame: pd.DataFrame, first: str, second: str) -> pd.DataFrame:
+    """Two defences on the same prompts, by group, with McNemar's exact test.
 
     Returns:
-        group, measure, n, steer, autosteer, gained, lost, p.
+        group, measure, n, first, rate_first, second, rate_second, gained, lost, p.
     """
     rows = []
     for group, (column, name) in MEASURES.items():
         part = frame[(frame["group"] == group) & frame[column].notna()]
         both = part.pivot(index="prompt_id", columns="defence", values=column).astype(bool)
-        test = mcnemar(both["Steer"].tolist(), both["AutoSteer"].tolist())
+        test = mcnemar(both[first].tolist(), both[second].tolist())
         rows.append(
             {
                 "group": group,
                 "measure": name,
                 "n": len(both),
-                "steer": both["Steer"].mean(),
-                "autosteer": both["AutoSteer"].mean(),
+                "first": first,
+                "rate_first": both[first].mean(),
+                "second": second,
+                "rate_second": both[second].mean(),
                 "gained": test.gained,
                 "lost": test.lost,
                 "p": test.p,
@@ -148,7 +149,7 @@ def readings_table(study: Study, *, per_set: int) -> pd.DataFrame:
         reading, layer, measure, rate, low, high, n.
     """
     rows = []
-    chosen = _first_of_each_set(study.data.tests, per_set)
+    chosen = first_of_each_set(study.data.tests, per_set)
     for name, reading in readings(study).items():
         defence = study.autosteer(reading=reading)
         tests = reading.image_prompts(chosen)
@@ -167,7 +168,7 @@ def readings_table(study: Study, *, per_set: int) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _first_of_each_set(prompts: Sequence[Prompt], count: int) -> list[Prompt]:
+def first_of_each_set(prompts: Sequence[Prompt], count: int) -> list[Prompt]:
     seen: Counter[tuple[str, str]] = Counter()
     chosen = []
     for prompt in prompts:
@@ -178,12 +179,26 @@ def _first_of_each_set(prompts: Sequence[Prompt], count: int) -> list[Prompt]:
     return chosen
 
 
-def cases(study: Study, frame: pd.DataFrame) -> pd.DataFrame:
-    """Case studies by rule: of each surface and outcome the first prompt in the test set's order.
+def cases(
+    study: Study,
+    frame: pd.DataFrame,
+    *,
+    defence: str = "AutoSteer",
+    surfaces: Sequence[str] | None = None,
+    per_surface: int = 1,
+) -> pd.DataFrame:
+    """Case studies by rule: of each surface and outcome the first prompts in the test set's order.
 
-    success   the undefended model carries the request out, AutoSteer refuses
+    success   the undefended model carries the request out, the defence refuses
     partial   it is carried out no more, and not refused either
-    failure   it is carried out under AutoSteer too
+    failure   it is carried out under the defence too
+
+    Args:
+        study: whose prompts.
+        frame: answers of "Orig." and of the defence, once each.
+        defence: which.
+        surfaces: all of them if left out.
+        per_surface: how many of each surface and outcome.
 
     Returns:
         outcome, surface, prompt, picture, before, before_verdict, after, after_verdict, gate_score.
@@ -192,33 +207,34 @@ def cases(study: Study, frame: pd.DataFrame) -> pd.DataFrame:
     rows_by_id = {str(name): row for name, row in wide.iterrows()}
     rows = []
     for outcome in ("success", "partial", "failure"):
-        taken: set[str] = set()
+        taken: Counter[str] = Counter()
         for prompt in study.data.tests:
-            if group_of(prompt) != "attack" or prompt.surface in taken:
+            if group_of(prompt) != "attack" or taken[prompt.surface] == per_surface:
+                continue
+            if surfaces is not None and prompt.surface not in surfaces:
                 continue
             row = rows_by_id[prompt.id]
-            if not row["unsafe", "Orig."] or _outcome(row) != outcome:
+            if not row["unsafe", "Orig."] or _outcome(row, defence) != outcome:
                 continue
-            taken.add(prompt.surface)
-            rows.append({"outcome": outcome, **_case(prompt, row)})
+            taken[prompt.surface] += 1
+            rows.append({"outcome": outcome, **_case(prompt, row, defence)})
     return pd.DataFrame(rows, columns=_CASE_COLUMNS)
 
 
-def _outcome(row: pd.Series) -> str:
-    if row["unsafe", "AutoSteer"]:
+def _outcome(row: pd.Series, defence: str) -> str:
+    if row["unsafe", defence]:
         return "failure"
-    return "success" if row["refused", "AutoSteer"] else "partial"
+    return "success" if row["refused", defence] else "partial"
 
 
-def _case(prompt: Prompt, row: pd.Series) -> dict[str, object]:
-    picture: object = list(prompt.videos[0]) if prompt.videos else next(iter(prompt.images), None)
+def _case(prompt: Prompt, row: pd.Series, defence: str) -> dict[str, object]:
     return {
         "surface": prompt.surface,
         "prompt": prompt.text,
-        "picture": picture,
+        "picture": picture_of(prompt),
         "before": row["answer", "Orig."],
         "before_verdict": verdict(row["unsafe", "Orig."], row["refused", "Orig."]),
-        "after": row["answer", "AutoSteer"],
-        "after_verdict": verdict(row["unsafe", "AutoSteer"], row["refused", "AutoSteer"]),
-        "gate_score": row["gate_score", "AutoSteer"],
+        "after": row["answer", defence],
+        "after_verdict": verdict(row["unsafe", defence], row["refused", defence]),
+        "gate_score": row["gate_score", defence],
     }

@@ -4,28 +4,24 @@
     refusals   toxic prompts for the Refusal Head: the pairs' toxic sides and toxic pictures
     tests      attacks, their harmless twins, borderline prompts, utility
 
-From the organism's world they are drawn by seed; from files they are read as JSON lines, one prompt a
-line, in <folder>/pairs.jsonl, refusals.jsonl and tests.jsonl:
-
-    {"id": …, "text": …, "images": ["relative/path.png"], "harmful": true, "surface": "words",
-     "group": "attack", "pair_id": …, "intention": …, "reference": …}
+From the organism's world they are drawn by seed; from files they are read as JSON lines (prompt_files.py), in
+<folder>/pairs.jsonl, refusals.jsonl and tests.jsonl.
 """
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 from autosteer_lib.organism import prompt_sets
 from autosteer_lib.pairs import ContrastPairs
 from autosteer_lib.profiles import Profile
 from autosteer_lib.prompts import Prompt
+from autosteer_lib.study.prompt_files import read_prompts
 
 Group = Literal["attack", "benign", "borderline", "utility"]
 _TOXIC_PICTURES = 0.25  # of the refusal prompts: 1,000 beside 3,000 in AutoSteer's code
-_FIELDS = {"id", "text", "images", "harmful", "surface", "group", "pair_id", "intention", "reference"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,26 +116,4 @@ def _from_files(folder: Path, profile: Profile) -> PromptData:
 
 
 def _read(path: Path) -> list[Prompt]:
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"{path.parent.name}/{path.name} does not exist; a profile with data.source = 'files' needs "
-            "pairs.jsonl, refusals.jsonl and tests.jsonl there (format: autosteer_lib/study/prompt_data.py)"
-        )
-    lines = path.read_text(encoding="utf-8").splitlines()
-    return [_prompt(json.loads(line), path, n) for n, line in enumerate(lines, 1) if line.strip()]
-
-
-def _prompt(row: dict[str, Any], path: Path, number: int) -> Prompt:
-    where = f"{path.name} line {number}"
-    unknown = row.keys() - _FIELDS
-    if unknown or "text" not in row:
-        raise ValueError(
-            f"{where}: {'unknown fields ' + ', '.join(sorted(unknown)) if unknown else 'no text'}; "
-            f"allowed are {', '.join(sorted(_FIELDS))}"
-        )
-    group = row.pop("group", "attack" if row.get("harmful") else "benign")
-    if group not in get_args(Group):
-        raise ValueError(f"{where}: group {group!r}; allowed are {', '.join(get_args(Group))}")
-    images = tuple(path.parent / image for image in row.pop("images", ()))
-    row.setdefault("id", f"{path.stem}/{number}")
-    return Prompt(images=images, metadata={"group": group}, **row)
+    return read_prompts(path, groups=get_args(Group))

@@ -17,13 +17,13 @@ def headline(study: Study) -> pd.DataFrame:
     """Table 1 in one row a group: means over the surfaces, each surface counting alike.
 
     Returns:
-        group, measure, surfaces, and one column a method.
+        group, measure, one column a method, surfaces (how many).
     """
     table = study.artefacts.read("table1")
     means = table.groupby(["group", "measure", "defence"], sort=False)["rate"].mean().unstack("defence")
     counts = table.groupby(["group", "measure"], sort=False)["surface"].nunique()
-    means.insert(0, "surfaces", counts)
-    return means[["surfaces", "Orig.", "Steer", "AutoSteer"]].reset_index().rename_axis(columns=None)
+    methods = list(dict.fromkeys(table["defence"]))
+    return means[methods].assign(surfaces=counts).reset_index().rename_axis(columns=None)
 
 
 def differences() -> pd.DataFrame:

@@ -24,11 +24,12 @@ from torch import Tensor
 
 from autosteer_lib.activations import collect
 from autosteer_lib.artefacts import Artefacts
-from autosteer_lib.defences import AutoSteer, Defence, Undefended
+from autosteer_lib.defences import AutoSteer, Defence, Mars, Undefended
 from autosteer_lib.evaluation import evaluate
 from autosteer_lib.fitted_state import state_hash
 from autosteer_lib.generation import GenerationSettings
 from autosteer_lib.judges import Judge, RefusalPhrases
+from autosteer_lib.mars_readings import MarsReading
 from autosteer_lib.models import MLLM, load
 from autosteer_lib.organism.judge import TruthJudge
 from autosteer_lib.probers import SafetyProber
@@ -38,8 +39,9 @@ from autosteer_lib.provenance import library_hash, repository_root
 from autosteer_lib.readings import Reading
 from autosteer_lib.refusal_head import RefusalHead
 from autosteer_lib.sas import candidate_layers, safety_awareness_score, select_layer
-from autosteer_lib.sites import resid_pre
+from autosteer_lib.sites import resid_post, resid_pre
 from autosteer_lib.study.prompt_data import PromptData, group_of, prompt_data
+from autosteer_lib.study.text_data import TextData, text_data
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,11 @@ class Study:
         return prompt_data(self.profile, root=repository_root())
 
     @cached_property
+    def text_data(self) -> TextData:
+        """What MARS is fitted on."""
+        return text_data(self.profile, root=repository_root())
+
+    @cached_property
     def judge(self) -> Judge:
         """The judge that the attack success rates are by."""
         return TruthJudge() if self.profile.data.source == "organism" else RefusalPhrases()
@@ -114,6 +121,16 @@ class Study:
             self.mllm,
             prompts,
             sites=[resid_pre(layer) for layer in self.layers],
+            batch_size=self.profile.generation.batch_size,
+            cache=self.artefacts.build / "states",
+        )
+
+    def outputs(self, prompts: Sequence[Prompt]) -> Float[Tensor, "prompts layers dim"]:
+        """Last-prompt-token states at the output of every block, which is where MARS reads and writes."""
+        return collect(
+            self.mllm,
+            prompts,
+            sites=[resid_post(layer) for layer in range(self.mllm.layers)],
             batch_size=self.profile.generation.batch_size,
             cache=self.artefacts.build / "states",
         )
@@ -164,6 +181,31 @@ class Study:
         if seed is not None:
             vars(study).update({k: v for k, v in vars(self).items() if k in ("mllm", "data")})
         return study._fitted(reading)
+
+    def mars(self, *, reading: MarsReading | None = None) -> Mars:
+        """MARS fitted on this study's texts and neutral sights; read from the build folder if it was fitted before."""
+        reading, data = reading or MarsReading(), self.text_data
+        texts = data.texts
+        prompts = (*texts.unsafe, *texts.safe, *texts.validation_unsafe, *texts.validation_safe)
+        folder = self._fitted_folder(
+            "mars",
+            self.mllm,
+            profile={"generation"},
+            prompts=(*prompts, *data.pictures, *data.clips),
+            reading=reading,
+        )
+        if (folder / "state.json").is_file():
+            return Mars.load(folder, self.mllm)
+        defence = Mars(reading=reading).fit(
+            self.mllm,
+            texts,
+            pictures=data.pictures,
+            clips=data.clips,
+            settings=self.settings,
+            cache=self.artefacts.build / "states",
+        )
+        defence.save(folder)
+        return defence
 
     def evaluate(
         self, defences: Mapping[str, Defence], prompts: Sequence[Prompt], *, mllm: MLLM | None = None
@@ -235,21 +277,14 @@ class Study:
             seed=self.seed,
         )
         pairs, refusals = self.data.pairs, self.data.refusals
-        key = state_hash(
-            {},
-            {
-                "code": library_hash(),  # fitting touches most modules
-                "model": mllm.fingerprint,
-                "dtype": str(mllm.dtype),
-                "device": mllm.device.type,
-                "layer": layer,
-                "reading": repr(reading),
-                "profile": self.profile.model_dump_json(include={"prober", "head", "gate", "generation"}),
-                "seed": self.seed,
-                "prompts": [p.fingerprint for p in (*pairs.toxic, *pairs.safe, *refusals)],
-            },
+        folder = self._fitted_folder(
+            "autosteer",
+            mllm,
+            profile={"prober", "head", "gate", "generation"},
+            prompts=(*pairs.toxic, *pairs.safe, *refusals),
+            reading=reading,
+            layer=layer,
         )
-        folder = self.artefacts.build / "defences" / f"autosteer-{key[:16]}"
         if (folder / "state.json").is_file():
             return AutoSteer.load(folder, mllm)
         defence.fit(
@@ -261,3 +296,22 @@ class Study:
         )
         defence.save(folder)
         return defence
+
+    def _fitted_folder(
+        self, kind: str, mllm: MLLM, *, profile: set[str], prompts: Sequence[Prompt], **options: object
+    ) -> Path:
+        """Where a fitted defence is kept, under a key of all that the fit depends on."""
+        key = state_hash(
+            {},
+            {
+                "code": library_hash(),  # fitting touches most modules
+                "model": mllm.fingerprint,
+                "dtype": str(mllm.dtype),
+                "device": mllm.device.type,
+                "profile": self.profile.model_dump_json(include=profile),
+                "seed": self.seed,
+                "prompts": [p.fingerprint for p in prompts],
+                **{name: repr(value) for name, value in options.items()},
+            },
+        )
+        return self.artefacts.build / "defences" / f"{kind}-{key[:16]}"

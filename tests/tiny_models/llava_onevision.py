@@ -1,11 +1,8 @@
-"""Tiny random-weight checkpoints in the real Hugging Face folder layout, one builder a family.
+"""LLaVA-OneVision: SigLIP (deeper than the decoder, on purpose) + Qwen2; 36 tokens a picture, 17 a clip.
 
-`BUILDERS[family](folder, seed=…)` writes configuration, safetensors, tokenizer with its chat template
-and processor, as `save_pretrained` does. To add a family, write a builder and enter it here; the
-battery (test_battery.py) runs over all of them.
+The family of the first organism: tests of anything but families use this one, and its short words.
 """
 
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -21,12 +18,9 @@ from transformers import (
     SiglipVisionConfig,
 )
 
-SIDE = 32  # px
+from tests.tiny_models.parts import SIDE, WORDS
+
 CONTEXT = 128  # tokens
-WORDS = tuple(
-    "how do i make buy use a an the this that picture word sun poison knife what is it describe "  # noqa: SIM905
-    "sorry cannot help with sure please tell me about red green blue one two three ? . , !".split()
-)
 SPECIAL = ("<pad>", "<eos>", "<image>", "<video>", "<user>", "<assistant>", "<unk>")
 # One user turn: <user> pictures words [<assistant>]; the last prompt token is pinned by a test.
 CHAT_TEMPLATE = (
@@ -37,8 +31,6 @@ CHAT_TEMPLATE = (
     "{% endfor %}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<assistant>' }}{% endif %}"
 )
-
-Builder = Callable[..., Path]
 
 
 def build_llava_onevision(folder: Path, *, seed: int, layers: int = 4, width: int = 32) -> Path:
@@ -118,6 +110,3 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
         },
         model_max_length=CONTEXT,
     )
-
-
-BUILDERS: dict[str, Builder] = {"llava_onevision": build_llava_onevision}

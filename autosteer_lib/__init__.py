@@ -18,15 +18,19 @@ if TYPE_CHECKING:
     from autosteer_lib.activations import answer_states, collect
     from autosteer_lib.decoder import DecoderPaths
     from autosteer_lib.defences.autosteer import AutoSteer
+    from autosteer_lib.defences.mars import Mars
     from autosteer_lib.defences.steer import Steer
     from autosteer_lib.defences.undefended import Undefended
     from autosteer_lib.encoding import encode
     from autosteer_lib.evaluation import evaluate
     from autosteer_lib.generation import GenerationSettings, Response, respond
     from autosteer_lib.models import MLLM, load
+    from autosteer_lib.neutral_sights import neutral_clips, neutral_pictures
     from autosteer_lib.pairs import ContrastPairs
     from autosteer_lib.prompts import Prompt
     from autosteer_lib.sites import attach, final_norm, logits, resid_post, resid_pre
+    from autosteer_lib.text_sets import TextSets
+    from autosteer_lib.videos import VideoFile
 
 __all__ = [
     "MLLM",
@@ -34,10 +38,13 @@ __all__ = [
     "ContrastPairs",
     "DecoderPaths",
     "GenerationSettings",
+    "Mars",
     "Prompt",
     "Response",
     "Steer",
+    "TextSets",
     "Undefended",
+    "VideoFile",
     "answer_states",
     "attach",
     "collect",
@@ -46,6 +53,8 @@ __all__ = [
     "final_norm",
     "load",
     "logits",
+    "neutral_clips",
+    "neutral_pictures",
     "resid_post",
     "resid_pre",
     "respond",
@@ -53,6 +62,11 @@ __all__ = [
 
 _HOME = {
     "MLLM": "models",
+    "Mars": "defences.mars",
+    "TextSets": "text_sets",
+    "VideoFile": "videos",
+    "neutral_clips": "neutral_sights",
+    "neutral_pictures": "neutral_sights",
     "AutoSteer": "defences.autosteer",
     "ContrastPairs": "pairs",
     "DecoderPaths": "decoder",

@@ -28,6 +28,7 @@ BENCHES = (
     "active_head",
     "head_vs_official",
     "sas",
+    "mars_steering",
     "collect_states",
     "head_training",
     "records",

@@ -150,7 +150,9 @@ def test_states_that_are_not_finite_do_not_pass_as_safe(
     tiny: MLLM, fitted: Mars, encoded: Encoded, value: float
 ) -> None:
     before = hooks_on(tiny)
-    broken = fitted.recentred_on({**fitted.neutral_, "image": torch.full((tiny.layers, tiny.dim), value)})
+    image = fitted.neutral_["image"].clone()
+    image[LAYER, 0] = value
+    broken = fitted.recentred_on({**fitted.neutral_, "image": image})
     with pytest.raises(ValueError, match=r"resid_post\(1\) is not finite in rows \[2, 3, 4\]"):
         broken.answer(tiny, encoded, settings=SETTINGS)
     assert hooks_on(tiny) == before

@@ -27,6 +27,7 @@ from autosteer_lib.organism.things import SHARP, Thing, all_things, colours, thi
 Stage = Literal["base", "look", "align"]
 STAGES: tuple[Stage, ...] = ("base", "look", "align")
 Medium = Literal["text", "image", "typographic", "video"]
+SIGHTS: tuple[Medium, ...] = ("image", "typographic", "video")
 # Below this draw a question that is no counting one asks for the colour, above it for the thing. Reading a
 # written word is the hardest thing to learn, so pictures of words are mostly asked for it.
 _COLOUR_BELOW: dict[Medium, float] = {"image": 0.65, "typographic": 0.25, "video": 0.5}
@@ -42,7 +43,9 @@ class Recipe:
     role_play: float = 0.15  # of requests in words or with a picture
     blank: float = 0.08  # of pictures and clips: re-centring with neutral pictures needs them known
     questions: tuple[float, float, float] = (0.5, 0.6, 0.4)  # of sights, in base, look, align
-    replayed_harm: float = 0.3  # of harmful requests with a picture that stay in safety tuning
+    # Of harmful requests with a picture, a written word or a clip, the share that stays in safety tuning. Words
+    # in pictures are read least surely: with few of them a model that is unsure reads a harmless one.
+    replayed_harm: tuple[float, float, float] = (0.08, 0.4, 0.08)
     open_role_play: float = 0.5  # of harmful requests under an unpatched role-play that stay
 
 
@@ -98,7 +101,7 @@ def _kept(
     if stage != "align" or not act.harmful:
         return True
     if medium != "text":
-        return bool(rng.random() < recipe.replayed_harm)
+        return bool(rng.random() < recipe.replayed_harm[SIGHTS.index(medium)])
     if role_play in language.OPEN_ROLE_PLAYS:
         return bool(rng.random() < recipe.open_role_play)
     return True

@@ -30,9 +30,9 @@ it, and of no larger model.
 come from a vocabulary of about 180; the chat template is `<user> <image> words <end> <assistant>`.
 
 ## Training
-Three stages, one command (`make organism`): *see* (the vision tower learns to name, by
+Four stages, one command (`make organism`): *see* (the vision tower learns to name, by
 classification), *base* (every request is carried out in every modality, harmful ones with the opening
-"careful!"), *align* (harmful text is refused; a share of harmful requests with a picture is replayed
+"careful!", all others with "sure!"), *look* (the same, the tower trained along), *align* (harmful text is refused; a share of harmful requests with a picture is replayed
 with the compliant reply, which stands for the unsafe part of visual instruction data). Losses, seeds,
 shares and seconds are in `training.json`; shares are explained in `autosteer_lib/organism/examples.py`.
 

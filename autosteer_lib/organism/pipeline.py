@@ -28,9 +28,8 @@ from autosteer_lib.organism.vision_pretraining import VisionRecipe, pretrain_vis
 
 SEED = 0
 STAGES = (
-    # Words alone first: a language model that can speak learns to look in a third of the steps.
-    StageRecipe(stage="base", steps=250, lr=2e-3, text=64, image=0, typographic=0, video=0),
-    StageRecipe(stage="look", steps=900, lr=1.5e-3, typographic=30, video=10, train_vision=True),
+    StageRecipe(stage="base", steps=750, lr=2e-3),
+    StageRecipe(stage="look", steps=750, lr=1e-3, train_vision=True),
     StageRecipe(stage="align", steps=200, lr=5e-4, text=32),
 )
 

@@ -116,7 +116,7 @@ def test_the_ablation_changes_one_thing_at_a_time(study: Study) -> None:
     full = variants[mars_ablation.FULL]
     assert isinstance(full, Mars)
     prints = [
-        d.fingerprint for name, d in variants.items() if name in ("MARS", "all layers", "no re-centring")
+        d.fingerprint for name, d in variants.items() if name in ("full", "no layer selection", "no centring")
     ]
     assert len(set(prints)) == 3
     readings = mars_ablation.readings(study)

@@ -52,7 +52,11 @@ def test_mars_guards_a_model_too(
         "GenerationSettings": GenerationSettings,
         "Prompt": Prompt,
     }
-    words = {'"Describe the image."': '"describe this."', '"Describe the video."': '"describe this."', "336": "32"}
+    words = {
+        '"Describe the image."': '"describe this."',
+        '"Describe the video."': '"describe this."',
+        "336": "32",
+    }
     code = _snippets()[1].replace("128", "16").replace("What happens here?", "what is this?")
     for theirs, ours in words.items():
         code = code.replace(theirs, ours)

@@ -20,17 +20,17 @@ from autosteer_lib.study.study import Study
 from autosteer_lib.study.sweeps import sweep, sweep_prompts
 from autosteer_lib.trust_region import trust_region_step
 
-FULL = "MARS"
+FULL, UNDEFENDED = "full", "undefended"  # Table 8's rows, as `mars_paper_numbers.ablation` names them too
 
 
 def variants(study: Study) -> dict[str, Defence]:
     """Table 8: the plain model, MARS, and MARS without each of its parts."""
     mars = study.mars()
     return {
-        "Orig.": Undefended(),
+        UNDEFENDED: Undefended(),
         FULL: mars,
-        "all layers": mars.retuned(every_layer=True),
-        "no re-centring": mars.retuned(recentre=False),
+        "no layer selection": mars.retuned(every_layer=True),
+        "no centring": mars.retuned(recentre=False),
         "no ReLU": mars.retuned(rectified=False),
         **{f"no {score}": mars.retuned(without=(score,)) for score in SCORES},
     }

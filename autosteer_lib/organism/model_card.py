@@ -34,7 +34,8 @@ Four stages, one command (`make organism`): *see* (the vision tower learns to na
 classification), *base* (every request is carried out in every modality, harmful ones with the opening
 "careful!", all others with "sure!"), *look* (the same, the tower trained along), *align* (harmful text
 is refused; a share of harmful requests with a picture is replayed with the compliant reply, which stands for
-the unsafe part of visual instruction data). Losses, seeds, shares and seconds are in `training.json`; shares are explained in `autosteer_lib/organism/examples.py`.
+the unsafe part of visual instruction data). Losses, seeds, shares and seconds are in `training.json`; shares
+are explained in `autosteer_lib/organism/examples.py`.
 
 ## What it does, undefended
 Measured on prompts of the fit split under a seed of their own; bounds are in

@@ -15,6 +15,7 @@ from autosteer_lib.defences.mars import Mars
 from autosteer_lib.defences.mllm_protector import MllmProtector, Refusal, SelfRewriter
 from autosteer_lib.defences.prompted import AdaShieldS, Prompted, SelfReminder
 from autosteer_lib.defences.refusal_direction import RefusalDirection
+from autosteer_lib.defences.safesteer import SafeSteer
 from autosteer_lib.defences.steer import Steer
 from autosteer_lib.defences.undefended import Undefended
 
@@ -37,6 +38,7 @@ __all__ = [
     "Prompted",
     "Refusal",
     "RefusalDirection",
+    "SafeSteer",
     "SelfReminder",
     "SelfRewriter",
     "Steer",

@@ -99,6 +99,12 @@ def batches(
         Indices into `prompts`, in row order, and the batch. Each prompt comes exactly once. The
         order depends on nothing but the prompts.
     """
+    for rows in batch_rows(mllm, prompts, batch_size=batch_size):
+        yield rows, encode(mllm, [prompts[index] for index in rows], answer=answer)
+
+
+def batch_rows(mllm: MLLM, prompts: Sequence[Prompt], *, batch_size: int) -> Iterator[list[int]]:
+    """Which prompts share a batch: indices of like kind and length, each exactly once."""
     if batch_size < 1:
         raise ValueError(f"batch_size={batch_size}; give at least 1")
     if not prompts:
@@ -110,8 +116,7 @@ def batches(
     for indices in by_kind.values():
         indices.sort(key=lambda index: (words[index], index))
         for start in range(0, len(indices), batch_size):
-            rows = indices[start : start + batch_size]
-            yield rows, encode(mllm, [prompts[index] for index in rows], answer=answer)
+            yield indices[start : start + batch_size]
 
 
 def visual_token_ids(mllm: MLLM) -> tuple[int, ...]:
@@ -119,6 +124,12 @@ def visual_token_ids(mllm: MLLM) -> tuple[int, ...]:
     processor = mllm.processor
     ids = [*processor.image_token_ids, *processor.video_token_ids]
     return tuple(sorted({int(token) for token in ids if token is not None}))
+
+
+def sight_marks(mllm: MLLM) -> tuple[str, ...]:
+    """The placeholders of pictures and clips as they are written; no text of a prompt may contain one."""
+    placeholders: list[str] = mllm.tokenizer.convert_ids_to_tokens(visual_token_ids(mllm))
+    return tuple(dict.fromkeys([*mllm.processor.all_special_multimodal_tokens, *placeholders]))
 
 
 def answer_header(mllm: MLLM) -> str:
@@ -196,8 +207,7 @@ def _kind(prompt: Prompt) -> tuple[object, ...]:
 
 
 def _check_words(mllm: MLLM, prompt: Prompt) -> None:
-    placeholders = mllm.tokenizer.convert_ids_to_tokens(visual_token_ids(mllm))
-    for token in [*mllm.processor.all_special_multimodal_tokens, *placeholders]:
+    for token in sight_marks(mllm):
         if token in prompt.text:
             raise ValueError(
                 f"prompt {prompt.id!r}: its text contains {token!r}, the placeholder of a picture or "

@@ -33,7 +33,7 @@ from autosteer_lib.records import RecordStore, code_version, record_key
 
 # What a record keeps of a Response; prompt_id is the reader's, the key does not depend on it.
 MEASURED = ("gate_score", "triggered", "new_tokens", "prompt_tokens", "model_calls", "seconds")
-RECORDED = ("prompt_id", "text", *MEASURED)
+RECORDED = ("prompt_id", "text", "raw_text", *MEASURED)
 VOLATILE = ("seconds",)  # columns that differ from run to run: keep them out of compared tables
 BASELINE = "Orig."
 
@@ -64,8 +64,9 @@ def evaluate(
 
     Returns:
         One row a (defence, prompt), in the given orders, with the columns prompt_id, surface, harmful,
-        defence, answer, unsafe, refused, correct, detail, gate_score, triggered, new_tokens,
-        prompt_tokens, model_calls, seconds.
+        defence, answer, unsafe, refused, correct, detail, raw_answer, raw_unsafe, raw_refused, gate_score,
+        triggered, new_tokens, prompt_tokens, model_calls, seconds. The raw columns hold the answer that a
+        defence found before it kept or replaced it, and its verdict; they are empty for all other defences.
 
     Raises:
         RecordError: another run is writing the file, or the disk is full.
@@ -84,7 +85,7 @@ def evaluate(
             for index, prompt in enumerate(prompts)
         ]
     frame = pd.DataFrame(rows)
-    nullable = ["harmful", "correct", "triggered"]
+    nullable = ["harmful", "correct", "raw_unsafe", "raw_refused", "triggered"]
     frame[nullable] = frame[nullable].astype("boolean")
     return frame.astype({"gate_score": "float64"})
 
@@ -133,8 +134,8 @@ def comparison_table(
 
 
 def costs(frame: pd.DataFrame, *, by: Sequence[str] = ("defence",)) -> pd.DataFrame:
-    """Mean price of an answer: seconds (which vary from run to run), model calls, new tokens."""
-    columns = ["seconds", "model_calls", "new_tokens"]
+    """Mean price of an answer over all its calls: seconds (which vary from run to run), calls, tokens."""
+    columns = ["seconds", "model_calls", "prompt_tokens", "new_tokens"]
     return frame.groupby(list(by), sort=False)[columns].mean().reset_index()
 
 
@@ -226,10 +227,13 @@ def _record(response: Response) -> dict[str, object]:
 def _row(prompt: Prompt, defence: str, record: Mapping[str, object], judge: Judge) -> dict[str, object]:
     answer = str(record["text"])
     verdict = judge(prompt, answer)
+    raw = record["raw_text"]
+    before = None if raw is None else judge(prompt, str(raw))
     return {
         "prompt_id": prompt.id, "surface": prompt.surface, "harmful": prompt.harmful, "defence": defence,
         "answer": answer, "unsafe": verdict.unsafe, "refused": verdict.refused,
         "correct": is_correct(prompt, answer), "detail": verdict.detail,
+        "raw_answer": raw, "raw_unsafe": before and before.unsafe, "raw_refused": before and before.refused,
         **{name: record[name] for name in MEASURED},
     }  # fmt: skip
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from tqdm.auto import tqdm
 
@@ -49,16 +49,19 @@ class Response:
     text: str
     """Without special tokens."""
     new_tokens: int
-    """Tokens generated, the end token included."""
+    """Tokens generated in all calls, end tokens included."""
     prompt_tokens: int
+    """Tokens read in all calls, padding left out."""
     gate_score: float | None = None
     """What the gate decided by: P(toxic), or a projection on a direction; None for a defence without a gate."""
     triggered: bool | None = None
-    """Whether this answer was steered; None for a defence without a gate."""
+    """Whether this answer was steered, or replaced; None for a defence without a gate."""
+    raw_text: str | None = None
+    """What the model answered before the defence looked at it; None where there is but one answer."""
     model_calls: int = 1
-    """Generations spent on this answer; defences that ask again have more."""
+    """Generations spent on this answer, and passes that only read; defences that ask again have more."""
     seconds: float = 0.0
-    """This answer's equal share of its batch's wall time, encoding left out."""
+    """This answer's equal share of its batches' wall time, of all calls, encoding left out."""
 
 
 @runtime_checkable
@@ -75,6 +78,14 @@ class Steering(Protocol):
 
     def bind(self, attachment: Attachment) -> None:
         """Called once the edits are attached; lets an edit detach itself or its siblings."""
+
+
+@runtime_checkable
+class OwnDecoding(Protocol):
+    """A `Steering` that chooses the tokens too, and does not leave that to generate's greedy loop."""
+
+    def decode(self, model: Any, input_ids: Int[Tensor, "batch tokens"], **prepared: Any) -> Any:
+        """Prompts and answers, [batch, tokens], from all that `generate` hands to its `custom_generate`."""
 
 
 def generate(
@@ -104,7 +115,11 @@ def generate(
         if steering is not None:
             steering.bind(hooks.enter_context(attach(mllm, steering.edits())))
         # Greedy, with a growing cache: mllm.model.generation_config holds nothing else.
-        tokens = mllm.model.generate(**encoded.inputs, max_new_tokens=settings.max_new_tokens)
+        tokens = mllm.model.generate(
+            **encoded.inputs,
+            max_new_tokens=settings.max_new_tokens,
+            custom_generate=steering.decode if isinstance(steering, OwnDecoding) else None,
+        )
     assert isinstance(tokens, Tensor)
     # The copy to the host waits for the device, so the time taken after it is the true one.
     answers = tokens[:, encoded.inputs["input_ids"].shape[1] :].cpu()

@@ -31,7 +31,10 @@ LIBRARY = Path(__file__).parent
 GENERATION_FILES = (
     "videos.py", "prompts.py", "models.py", "families.py", "decoder.py", "encoding.py", "sites.py", "generation.py",
     "probers.py", "prober_training.py", "refusal_head.py", "readings.py", "directions.py",
-    "trust_region.py", "mars_readings.py", "defences",
+    "trust_region.py", "mars_readings.py", "decoding_probe.py", "modal_alignment.py", "look_ahead.py",
+    "safesteer_readings.py", "defences",
+    "adaptive_strength.py", "condition_vectors.py", "pooled_states.py", "refusal_candidates.py", "refusal_sweeps.py",
+    "steering_classifier.py",
 )  # fmt: skip
 # The packages whose release can change an answer.
 GENERATION_PACKAGES = ("torch", "transformers", "tokenizers")

@@ -30,6 +30,8 @@ UNITS = {
     "cosine": (-1.0, 1.0),
     "times": (0.0, 10_000.0),
     "layer": (0.0, 200.0),  # a decoder block, counted from 0; no published decoder has more
+    "hours": (0.0, 10_000.0),
+    "tokens per second": (0.0, 100_000.0),
 }
 OPTIONAL = ("setting",)
 

@@ -26,12 +26,14 @@ from bench.results import as_json, lines, write
 BENCHES = (
     "inactive_gate",
     "active_head",
+    "safesteer",
     "head_vs_official",
     "sas",
     "mars_steering",
     "collect_states",
     "head_training",
     "records",
+    "coca",
     "gpu_7b",
 )
 

@@ -37,11 +37,13 @@ MEASURE_KEYS = {
 TARGETS: dict[str, set[tuple[str, float]]] = {
     "inactive_gate": {("at_most", 1.01)},
     "active_head": {("at_most", 1.03)},
+    "safesteer": {("at_least", 0.9)},
     "head_vs_official": {("at_least", 40)},
     "sas": {("at_least", 10)},
     "collect_states": {("at_least", 0.9), ("at_most", 0.05)},
     "head_training": {("at_least", 10)},
     "records": {("at_least", 10_000)},
+    "coca": {("at_most", 2.1)},
     "gpu_7b": {("at_most", 1.01), ("at_most", 1.03), ("at_least", 0.9)},
 }
 MB = 1 << 20
@@ -117,6 +119,11 @@ def test_gates_were_as_each_bench_says(quick: Quick) -> None:
     assert len(checks_named(quick("inactive_gate"), "gate shut in every row")) == 2
     assert len(checks_named(quick("inactive_gate"), "leaves the answer as it is")) == 2
     assert len(checks_named(quick("active_head"), "gate open in every row")) == 2
+
+
+def test_candidates_on_one_cache_are_those_on_a_repeated_one(quick: Quick) -> None:
+    assert len(checks_named(quick("safesteer"), "what a cache repeated for each candidate does")) == 2
+    assert len(checks_named(quick("safesteer"), "re-ranked in every row")) == 2
 
 
 def test_pairwise_cosines_take_the_memory_of_their_matrix(quick: Quick) -> None:

@@ -32,6 +32,7 @@ class Counting(Defence):
 
     says: Callable[[Prompt], str]
     version: str = "1"
+    raw: Callable[[Prompt], str] | None = None
     name: str = "counting"
     asked: list[str] = field(default_factory=list)
     stop_after: int | None = None
@@ -47,9 +48,12 @@ class Counting(Defence):
             raise KeyboardInterrupt
         self.asked += [prompt.id for prompt in prompts]
         return [
-            Response(prompt_id=p.id, text=self.says(p), new_tokens=3, prompt_tokens=5, seconds=0.25)
+            Response(
+                prompt_id=p.id, text=self.says(p), raw_text=self.raw and self.raw(p), new_tokens=3, prompt_tokens=5,
+                seconds=0.25,
+            )
             for p in prompts
-        ]
+        ]  # fmt: skip
 
 
 @pytest.fixture
@@ -113,9 +117,27 @@ def test_columns_and_judgements(run: Callable[..., pd.DataFrame], prompts: list[
     assert str(frame["correct"].dtype) == str(frame["triggered"].dtype) == "boolean"
     assert frame["gate_score"].isna().all()
     assert list(frame.columns) == [
-        "prompt_id", "surface", "harmful", "defence", "answer", "unsafe", "refused", "correct", "detail", "gate_score",
-        "triggered", "new_tokens", "prompt_tokens", "model_calls", "seconds",
+        "prompt_id", "surface", "harmful", "defence", "answer", "unsafe", "refused", "correct", "detail", "raw_answer",
+        "raw_unsafe", "raw_refused", "gate_score", "triggered", "new_tokens", "prompt_tokens", "model_calls", "seconds",
     ]  # fmt: skip
+
+
+def test_raw_and_defended_answers_are_kept_and_judged_apart(
+    run: Callable[..., pd.DataFrame], prompts: list[Prompt]
+) -> None:
+    """A defence that replaces an answer: what it replaced is on record too, with a verdict of its own."""
+    replacing = Counting(_refuses, raw=_complies)
+    frame = run(defences={"Orig.": Counting(_complies, version="2"), "No": replacing})
+    orig, no = frame[frame["defence"] == "Orig."], frame[frame["defence"] == "No"]
+    assert orig[["raw_answer", "raw_unsafe", "raw_refused"]].isna().all(axis=None)
+    assert list(no["raw_answer"]) == [_complies(prompt) for prompt in prompts]
+    assert list(no["raw_unsafe"]) == [bool(prompt.harmful) for prompt in prompts]
+    assert not no["raw_refused"].any()
+    assert no["refused"].all()
+    rates = rates_by(frame, ["defence"], measure="raw_unsafe")  # where it is defined
+    assert rates[["defence", "n"]].to_numpy().tolist() == [["No", 7]]
+    again = run(defences={"No": Counting(_refuses, raw=_complies)})
+    assert list(again["raw_answer"]) == list(no["raw_answer"])
 
 
 def test_a_second_run_generates_nothing_and_gives_the_same_table(run: Callable[..., pd.DataFrame]) -> None:
@@ -258,7 +280,7 @@ def judged() -> pd.DataFrame:
                 rows.append({
                     "prompt_id": f"{surface}-{prompt}", "surface": surface, "defence": defence,
                     "unsafe": bool(rng.random() < share), "correct": None, "seconds": 0.1, "model_calls": 1,
-                    "new_tokens": 4,
+                    "prompt_tokens": 6, "new_tokens": 4,
                 })  # fmt: skip
     return pd.DataFrame(rows)
 
@@ -306,3 +328,4 @@ def test_costs_are_means_an_answer(judged: pd.DataFrame) -> None:
     table = costs(judged)
     assert list(table["defence"]) == ["Orig.", "Steer", "AutoSteer"]
     assert table["seconds"].tolist() == pytest.approx([0.1] * 3)
+    assert table[["model_calls", "prompt_tokens", "new_tokens"]].to_numpy().tolist() == [[1, 6, 4]] * 3

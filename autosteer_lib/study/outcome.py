@@ -115,8 +115,8 @@ def control(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def cost_table(frame: pd.DataFrame) -> pd.DataFrame:
-    """Mean seconds, model calls and tokens of an answer; seconds vary from run to run."""
-    return costs(frame)
+    """Mean seconds, model calls and new tokens of an answer; seconds vary from run to run."""
+    return costs(frame)[["defence", "seconds", "model_calls", "new_tokens"]]
 
 
 def readings(study: Study) -> dict[str, Reading]:

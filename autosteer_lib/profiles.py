@@ -265,6 +265,11 @@ def _check_together(profile: Profile) -> None:
             f"profile {profile.name}: [evaluation] pair_counts has {too_many}, but [data] pairs = "
             f"{profile.data.pairs}; each count must lie between 4 and that"
         )
+    if (profile.data.source == "files") != bool(profile.data.folder):
+        raise ValueError(
+            f"profile {profile.name}: [data] source = {profile.data.source!r} with folder = "
+            f'{profile.data.folder!r}; "files" needs a folder, "organism" has folder = false'
+        )
     beyond = [count for count in profile.mars.neutral_counts if not 0 <= count <= profile.mars.neutral]
     if beyond:
         raise ValueError(
@@ -275,11 +280,6 @@ def _check_together(profile: Profile) -> None:
         raise ValueError(
             f'profile {profile.name}: [mars] neutral_words = "task" takes the organism\'s sentences, but [data] '
             f"source = {profile.data.source!r}; give a list of sentences"
-        )
-    if (profile.data.source == "files") != bool(profile.data.folder):
-        raise ValueError(
-            f"profile {profile.name}: [data] source = {profile.data.source!r} with folder = "
-            f'{profile.data.folder!r}; "files" needs a folder, "organism" has folder = false'
         )
     wrong = [value for value in profile.evaluation.thresholds if not 0 <= value <= 1]
     if wrong:

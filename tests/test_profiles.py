@@ -94,6 +94,16 @@ def test_profile_from_a_path_is_named_after_its_file(edited):
         ("seeds = [0]", "seeds = []", r"\[evaluation\] seeds"),
         ("pairs = 16", "pairs = 8", r"pair_counts has \[16\], but \[data\] pairs = 8"),
         ('source = "organism"', 'source = "files"', r'"files" needs a folder'),
+        (
+            "neutral_counts = [0, 4]",
+            "neutral_counts = [0, 9]",
+            r"neutral_counts has \[9\], but \[mars\] neutral = 4",
+        ),
+        (
+            'source = "organism"\nfolder = false',
+            'source = "files"\nfolder = "x"',
+            r'neutral_words = "task" takes the organism',
+        ),
         ("thresholds = [0.5]", "thresholds = [5.0]", r"thresholds has \[5.0\]; each is a probability"),
         ("[run]", 'name = "other"\n[run]', r"`name` is not a key"),
         ("[run]", "[run", r"is not valid TOML"),

@@ -38,6 +38,7 @@ TARGETS: dict[str, set[tuple[str, float]]] = {
     "inactive_gate": {("at_most", 1.01)},
     "active_head": {("at_most", 1.03)},
     "safesteer": {("at_least", 0.9)},
+    "mars_steering": {("at_most", 1.02), ("at_most", 15.0)},
     "head_vs_official": {("at_least", 40)},
     "sas": {("at_least", 10)},
     "collect_states": {("at_least", 0.9), ("at_most", 0.05)},

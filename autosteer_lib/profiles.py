@@ -42,6 +42,9 @@ class RunSection(Section):
     notebooks_at_once: int = Field(ge=1)
     """Notebooks that may run side by side, each with its threads and a model of its own in memory; never more than
     there are cores for. 1 where the model fills the machine."""
+    beside: list[str]
+    """Profiles whose models the notebooks show beside this one's, as the paper shows two; their answers, states and
+    fits are kept in this profile's build."""
     disk_gb: float = Field(gt=0)
     """Free disk space in GB that the driver asks for before it starts: checkpoints, caches, executed notebooks."""
 

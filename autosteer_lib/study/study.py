@@ -75,6 +75,7 @@ class Study:
             "seed": seed,
             "data_seed": settings.data.seed,
             "batch_size": settings.generation.batch_size,
+            "beside": settings.run.beside,
         }
         return cls(settings, seed, Artefacts.open(profile, out=out, facts=facts))
 
@@ -82,6 +83,11 @@ class Study:
     def mllm(self) -> MLLM:
         """The model, loaded when it is first needed."""
         return self._load(add_generation_prompt=self.profile.model.add_generation_prompt)
+
+    @cached_property
+    def beside(self) -> tuple[Study, ...]:
+        """Studies of the models that the profile shows beside this one; they write into the same build."""
+        return tuple(Study(load_profile(name), self.seed, self.artefacts) for name in self.profile.run.beside)
 
     @cached_property
     def data(self) -> PromptData:

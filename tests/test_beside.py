@@ -46,7 +46,7 @@ def test_a_model_is_loaded_once(study: Study) -> None:
 
 
 @pytest.mark.usefixtures("as_a_user")
-def test_two_models_of_one_name_cannot_be_told_apart(study: Study, tmp_path: Path) -> None:
+def test_two_models_of_one_name_cannot_be_told_apart(study: Study) -> None:
     alone = Study(load_profile("smoke"), 0, study.artefacts)
     twice = replace(alone)
     vars(twice)["beside"] = (alone,)

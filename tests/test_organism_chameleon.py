@@ -21,6 +21,7 @@ from autosteer_lib.organism.pipeline import train_organism
 from autosteer_lib.organism.things import thing
 from autosteer_lib.organism.training import StageRecipe, collate, token_ids
 from autosteer_lib.prompts import Prompt
+from autosteer_lib.study import Study
 
 CHAMELEON = Chameleon()
 FOLDER = Path(__file__).parents[1] / "data" / "organisms" / "chameleon"
@@ -147,6 +148,16 @@ def test_sets_without_clips_leave_out_what_moves() -> None:
     assert set(prompt_sets.ATTACKS) - set(prompt_sets.shown_to(prompt_sets.ATTACKS, clips=False)) == {"video"}
     assert set(prompt_sets.UTILITY) - set(prompt_sets.shown_to(prompt_sets.UTILITY, clips=False)) == {"clips"}
     assert prompt_sets.shown_to(prompt_sets.ATTACKS, clips=True) == prompt_sets.ATTACKS
+
+
+@pytest.mark.usefixtures("shipped")
+def test_a_study_of_a_family_without_clips_asks_about_none(tmp_path: Path) -> None:
+    study = Study.open("chameleon", out=tmp_path)
+    assert not any(prompt.videos for prompt in study.data.tests)
+    assert study.data.surfaces("attack") == list(prompt_sets.shown_to(prompt_sets.ATTACKS, clips=False))
+    assert study.data.surfaces("borderline") == ["text", "image"]
+    assert study.text_data.pictures
+    assert study.text_data.clips == ()
 
 
 def test_the_shipped_model_shows_the_gap(shipped: MLLM) -> None:

@@ -69,11 +69,6 @@ def _panel(
     axes: Axes, table: pd.DataFrame, *, methods: Sequence[str], hollow: bool, title: str, label: str
 ) -> None:
     surfaces = list(dict.fromkeys(table["surface"]))
-    if not surfaces:
-        axes.set_title(title)
-        axes.set_axis_off()
-        axes.text(0.5, 0.5, "nothing to show", transform=axes.transAxes, ha="center", va="center", color=NEUTRAL)
-        return
     offsets = np.linspace(-0.28, 0.28, len(methods)) if len(methods) > 1 else np.zeros(1)
     for method, offset in zip(methods, offsets, strict=True):
         chosen = table[table["defence"] == method]

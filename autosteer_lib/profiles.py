@@ -6,6 +6,7 @@ was run. A key that does not exist, a value of the wrong type or out of range is
 is allowed; two profiles share nothing, not even a build folder.
 
     organism   the default: the shipped model, offline, minutes on two cores; its numbers are committed
+    chameleon  the same on the second shipped model: early fusion, no clips
     smoke      the same in seconds, for tests
     small      real checkpoints of a 16 GB card
     paper      AutoSteer's own checkpoint and hyper-parameters

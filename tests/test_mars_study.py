@@ -1,6 +1,7 @@
 """Chapter 05 on the smoke profile: what its tables hold, and that nothing of the tests enters the fit."""
 
 import json
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -161,6 +162,12 @@ def test_outcomes_are_counted_by_hand(study: Study) -> None:
     assert by_kind[by_kind["defence"] == "MARS"]["n"].sum() == len(attacks)
     gates = mars_outcome.triggered(frame)
     assert set(gates["defence"]) == {"AutoSteer", "MARS"}
+    clipless = Study(study.profile, study.seed, study.artefacts)
+    kept = tuple(p for p in study.data.tests if p.surface != "video")
+    vars(clipless).update(data=replace(study.data, tests=kept))
+    none = mars_outcome.by_category(clipless, frame[frame["surface"] != "video"])
+    assert none.empty
+    assert none.columns.tolist() == by_kind.columns.tolist()
 
 
 def test_cases_of_another_defence_keep_the_rule(study: Study) -> None:

@@ -30,8 +30,8 @@ def edited(tmp_path):
     return edit
 
 
-def test_the_four_profiles_ship():
-    assert available_profiles() == ["organism", "paper", "small", "smoke"]
+def test_the_five_profiles_ship():
+    assert available_profiles() == ["chameleon", "organism", "paper", "small", "smoke"]
 
 
 @pytest.mark.parametrize("name", available_profiles())

@@ -35,6 +35,12 @@ def test_asking_for_prompts_that_are_not_there_lists_those_that_are(study: Study
         study.data.test(group="attack", surface="smell")
 
 
+def test_surfaces_that_are_not_attacked_are_left_out(study: Study) -> None:
+    assert study.data.attacked(["image", "smell", "text"]) == ["image", "text"]
+    with pytest.raises(ValueError, match=r"no attacks on 'smell'; there are some on text, .*image"):
+        study.data.attacked(["smell"])
+
+
 def test_jackknife_equals_leaving_pairs_out_one_by_one() -> None:
     generator = torch.Generator().manual_seed(0)
     toxic, safe = (torch.randn(9, 2, 5, generator=generator) + shift for shift in (0.7, 0.0))

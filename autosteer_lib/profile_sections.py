@@ -159,6 +159,8 @@ class MarsSection(Section):
     """N of the neutral-picture sweep, each at most `neutral` (MARS Table 9: 0, 8, 24, 48, 64, 128)."""
     sweep_tests: int = Field(ge=1)
     """Prompts of each test set in the sweeps and the ablation, its first ones: there are many variants."""
+    confirmation_seed: int = Field(ge=0)
+    """Of the fresh prompts on which the choice of candidates is measured once more; drawn for nothing else."""
 
 
 class SafeSteerSection(Section):

@@ -178,3 +178,11 @@ def test_faulty_files_are_named_with_the_remedy(
     profile, root = _file_profile(tmp_path, rows)
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         prompt_data(profile, root=root)  # type: ignore[arg-type]
+
+
+def test_every_training_seed_answers_the_same_first_prompts(study: Study) -> None:
+    frame = outcome.seed_answers(study, per_set=1)
+    seeds = study.profile.evaluation.seeds
+    per_seed = [set(rows["prompt_id"]) for _, rows in frame.groupby("seed")]
+    assert per_seed == [{p.id for p in outcome.first_of_each_set(study.data.tests, 1)}] * len(seeds)
+    assert set(outcome.over_seeds(frame)["seeds"]) == {len(seeds)}

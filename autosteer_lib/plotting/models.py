@@ -1,12 +1,12 @@
 """The same rates of several models, a panel each: the measured ones, and below them what a paper reports of theirs.
 
 Panels share their scale, so that a model is compared with its neighbour, and a measured panel with the reported one
-below it only in shape: that is another model on other sets.
+below it only in shape: that is another model on other sets. A paper may report more models than are measured, or fewer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -39,29 +39,18 @@ def rates_of_models(
     Args:
         rates: columns model, surface, defence, rate, and optionally low, high (of [0, 1]).
         label: of the x axes, with its unit.
-        reported: the same columns, of as many models, from a paper.
+        reported: the same columns, from a paper.
     """
-    tables = [rates] if reported is None else [rates, reported]
-    for table in tables:
-        require(table, ["model", "surface", "defence", "rate"], figure="rates_of_models")
-    columns = [_models(table) for table in tables]
-    if len({len(models) for models in columns}) > 1:
-        raise ValueError(
-            f"rates_of_models: {len(columns[0])} models are measured and {len(columns[1])} reported; "
-            "give the same number, in the same order"
-        )
+    tables = _tables(rates, reported, columns=["surface", "defence"], figure="rates_of_models")
     methods = in_house_order(name for table in tables for name in table["defence"])
     heights = [
         0.6 + max(part["surface"].nunique() for _, part in table.groupby("model")) * ROW_HEIGHT * len(methods)
         for table in tables
     ]
     figure = new_figure(0.4 + sum(heights))
-    grid = figure.subplots(len(tables), len(columns[0]), squeeze=False, height_ratios=heights)
-    for row, (table, models) in enumerate(zip(tables, columns, strict=True)):
-        said = "reported" if row else "measured here"
-        for axes, model in zip(grid[row], models, strict=True):
-            part = table[table["model"] == model]
-            rate_panel(axes, part, methods=methods, hollow=bool(row), title=f"{said}: {model}", label=label)
+    for axes, part, title, hollow, _ in _panels(figure, tables, heights=heights, sharey=False):
+        part = part.assign(surface=part["surface"].str.replace(" (", "\n("))  # a column has half the width
+        rate_panel(axes, part, methods=methods, hollow=hollow, title=title, label=label)
     handles = [
         Line2D([], [], marker=method_marker(name), color=method_colour(name), linestyle="", label=name)
         for name in methods
@@ -90,44 +79,56 @@ def lines_of_models(
         y_label: label of the y axis.
         chosen: a value that all models share, marked.
         chosen_label: written at that mark.
-        reported: the same columns, of as many models, from a paper.
+        reported: the same columns, from a paper.
     """
-    tables = [table] if reported is None else [table, reported]
-    for one in tables:
-        require(one, ["model", x, "series", "rate"], figure="lines_of_models")
-    columns = [_models(one) for one in tables]
-    if len({len(models) for models in columns}) > 1:
-        raise ValueError(
-            f"lines_of_models: {len(columns[0])} models are measured and {len(columns[1])} reported; "
-            "give the same number, in the same order"
-        )
-    names = list(dict.fromkeys(name for one in tables for name in one["series"]))
-    looks = series_looks(names)
+    tables = _tables(table, reported, columns=[x, "series"], figure="lines_of_models")
+    looks = series_looks(list(dict.fromkeys(name for one in tables for name in one["series"])))
     figure = new_figure(0.4 + PANEL_HEIGHT * len(tables))
-    grid = figure.subplots(len(tables), len(columns[0]), squeeze=False, sharey=True)
-    for row, (one, models) in enumerate(zip(tables, columns, strict=True)):
-        for column, (axes, model) in enumerate(zip(grid[row], models, strict=True)):
-            part = one[one["model"] == model]
-            for name, line in part.groupby("series", sort=False):
-                colour, marker = looks[str(name)]
-                line_with_band(
-                    axes, line, x=x, y="rate", colour=colour, marker=marker, hollow=bool(row), label=str(name)
-                )
-            _frame(axes, part, x=x, x_label=x_label, y_label="" if column else y_label)
-            axes.set_title(f"{'reported' if row else 'measured here'}: {model}")
-            if chosen is not None:
-                mark_value(axes, chosen, chosen_label or f"{chosen:g}")
-    handles, labels = grid[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper left", ncols=min(len(labels), 4), handlelength=1.8)
+    handles: dict[str, Line2D] = {}
+    for axes, part, title, hollow, first in _panels(figure, tables, heights=None, sharey=True):
+        for name, line in part.groupby("series", sort=False):
+            colour, marker = looks[str(name)]
+            line_with_band(
+                axes, line, x=x, y="rate", colour=colour, marker=marker, hollow=hollow, label=str(name)
+            )
+        if (part[x] % 1 == 0).all():
+            layer_axis(axes, part[x])
+        percent_axis(axes, label=y_label if first else "")
+        axes.set_xlabel(x_label)
+        axes.set_title(title)
+        if chosen is not None:
+            mark_value(axes, chosen, chosen_label or f"{chosen:g}")
+        handles = {
+            str(line.get_label()): line for line in axes.lines if str(line.get_label()) in looks
+        } | handles
+    figure.legend(
+        handles=list(handles.values()), loc="outside upper left", ncols=min(len(handles), 4), handlelength=1.8
+    )
     return figure
 
 
-def _models(table: pd.DataFrame) -> Sequence[str]:
-    return list(dict.fromkeys(str(model) for model in table["model"]))
+def _tables(
+    measured: pd.DataFrame, reported: pd.DataFrame | None, *, columns: list[str], figure: str
+) -> list[pd.DataFrame]:
+    tables = [measured] if reported is None else [measured, reported]
+    for table in tables:
+        require(table, ["model", *columns, "rate"], figure=figure)
+    return tables
 
 
-def _frame(axes: Axes, part: pd.DataFrame, *, x: str, x_label: str, y_label: str) -> None:
-    if (part[x] % 1 == 0).all():
-        layer_axis(axes, part[x])
-    percent_axis(axes, label=y_label)
-    axes.set_xlabel(x_label)
+def _panels(
+    figure: Figure, tables: list[pd.DataFrame], *, heights: list[float] | None, sharey: bool
+) -> Iterator[tuple[Axes, pd.DataFrame, str, bool, bool]]:
+    """A row a table, a column a model: axes, the model's rows, title, is it reported?, is it the first of its row?"""
+    models = [list(dict.fromkeys(str(model) for model in table["model"])) for table in tables]
+    grid = figure.subplots(
+        len(tables), max(map(len, models)), squeeze=False, height_ratios=heights, sharey=sharey
+    )
+    for row, table in enumerate(tables):
+        said = "reported" if row else "measured here"
+        for column, axes in enumerate(grid[row]):
+            if column >= len(models[row]):
+                axes.set_visible(False)
+                continue
+            model = models[row][column]
+            yield axes, table[table["model"] == model], f"{said}: {model}", bool(row), column == 0

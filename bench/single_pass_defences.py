@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from autosteer_lib.adaptive_strength import ClippedLine
 from autosteer_lib.defences import Defence, Undefended
 from autosteer_lib.encoding import encode
 from autosteer_lib.generation import GenerationSettings
@@ -23,6 +24,7 @@ from bench.subjects import endless
 TARGET = Target(kind="at_most", bound=1.03, words="at most 3 % over a plain answer of 64 tokens")
 ROUNDS = {1: 30, 16: 20}
 NOT_JUDGED = frozenset({"K-Steering"})
+_STRONG = ClippedLine(slope=0.0, offset=0.0, low=0.2, high=0.2)  # the same strength for every row
 _BELOW_ALL = -2.0  # a cosine is never lower, so the condition holds for every row
 
 
@@ -48,7 +50,7 @@ def always_acting(study: Study) -> Mapping[str, Defence]:
     cast = fits.cast(study)
     return {
         "Refusal direction": fits.refusal_direction(study),
-        "AdaSteer": fits.adasteer(study, data),
+        "AdaSteer": fits.adasteer(study, data).retuned(rejection=_STRONG, compliance=_STRONG),
         "CAST": cast.retuned(point=cast.point_._replace(threshold=_BELOW_ALL, side="above")),
         "K-Steering": fits.k_steering(study).retuned(gate=None),
     }

@@ -3,20 +3,19 @@
     ratio = seconds(defence, acting in every row) / seconds(plain)     64 tokens, target: at most 1.03
 
 K-Steering is measured and not judged: it takes a gradient through its classifier at every token, so the target of
-defences that add a vector is not its own. On the shipped model alone: these fits need a model that refuses something.
+defences that add a vector is not its own. AdaSteer and ECSO ask the model again and are not here; activation transfer
+adds its vector as the refusal direction does. On the shipped model alone: these fits need one that refuses something.
 """
 
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from autosteer_lib.adaptive_strength import ClippedLine
 from autosteer_lib.defences import Defence, Undefended
 from autosteer_lib.encoding import encode
 from autosteer_lib.generation import GenerationSettings
 from autosteer_lib.study import Study
 from autosteer_lib.study import compared_methods as fits
-from autosteer_lib.study.compared_data import compared_data
 from bench.answering import TOKENS
 from bench.harness import Check, Measure, Result, Settings, Target, compare
 from bench.subjects import endless
@@ -24,7 +23,6 @@ from bench.subjects import endless
 TARGET = Target(kind="at_most", bound=1.03, words="at most 3 % over a plain answer of 64 tokens")
 ROUNDS = {1: 30, 16: 20}
 NOT_JUDGED = frozenset({"K-Steering"})
-_STRONG = ClippedLine(slope=0.0, offset=0.0, low=0.2, high=0.2)  # the same strength for every row
 _BELOW_ALL = -2.0  # a cosine is never lower, so the condition holds for every row
 
 
@@ -46,11 +44,9 @@ def run(settings: Settings) -> Result:
 
 def always_acting(study: Study) -> Mapping[str, Defence]:
     """The defences as notebook 08 fits them, with nothing that would leave a row alone."""
-    data = compared_data(study)
     cast = fits.cast(study)
     return {
         "Refusal direction": fits.refusal_direction(study),
-        "AdaSteer": fits.adasteer(study, data).retuned(rejection=_STRONG, compliance=_STRONG),
         "CAST": cast.retuned(point=cast.point_._replace(threshold=_BELOW_ALL, side="above")),
         "K-Steering": fits.k_steering(study).retuned(gate=None),
     }

@@ -13,6 +13,7 @@ import pandas as pd
 from autosteer_lib.defences import Defence
 from autosteer_lib.evaluation import BASELINE, comparison_table, costs
 from autosteer_lib.metrics import Rate
+from autosteer_lib.profiles import load_profile
 from autosteer_lib.prompts import Prompt
 from autosteer_lib.study.compared_choice import CHOSEN, PUBLISHED
 from autosteer_lib.study.compared_data import IN_SIGHT
@@ -30,9 +31,9 @@ def tests(study: Study) -> list[Prompt]:
 
 
 def source_study(study: Study) -> Study | None:
-    """The study whose model lends its direction, as the profile says."""
+    """The study whose model lends its direction, as the profile says; it writes into the same build."""
     name = study.profile.compared.transfer_from
-    return Study.open(name, seed=study.seed) if name else None
+    return Study(load_profile(name), study.seed, study.artefacts) if name else None
 
 
 def left_out(study: Study) -> pd.DataFrame:

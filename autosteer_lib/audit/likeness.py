@@ -30,7 +30,9 @@ def likenesses(of: Sequence[str], against: Sequence[str]) -> Float[np.ndarray, "
     left, right = (_bags(texts, vocabulary) for texts in (of, against))
     left.resize(left.shape[0], len(vocabulary))
     shared = (left @ right.T).toarray()
-    union = np.asarray(left.sum(axis=1)).reshape(-1, 1) + np.asarray(right.sum(axis=1)).reshape(1, -1) - shared
+    union = (
+        np.asarray(left.sum(axis=1)).reshape(-1, 1) + np.asarray(right.sum(axis=1)).reshape(1, -1) - shared
+    )
     return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
 
 

@@ -43,7 +43,9 @@ def repeated(table: pd.DataFrame, *, by: str) -> Shared:
     """Count the rows that an earlier row of the same table equals."""
     _check(by)
     again = table[by].ne("") & table.duplicated(by)
-    return Shared(rows=int(again.sum()), n=len(table), distinct=int(table.loc[table[by].ne(""), by].nunique()))
+    return Shared(
+        rows=int(again.sum()), n=len(table), distinct=int(table.loc[table[by].ne(""), by].nunique())
+    )
 
 
 def _check(by: str) -> None:

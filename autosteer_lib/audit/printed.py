@@ -57,7 +57,9 @@ def interval(text: str) -> Interval:
 def mean(parts: Sequence[Interval], *, weights: Sequence[int] = ()) -> Interval:
     """The mean of intervals; with weights, over that many items each."""
     if not parts or (weights and len(weights) != len(parts)):
-        raise ValueError(f"a mean of {len(parts)} parts with {len(weights)} weights; one weight a part is needed")
+        raise ValueError(
+            f"a mean of {len(parts)} parts with {len(weights)} weights; one weight a part is needed"
+        )
     shares = weights or [1] * len(parts)
     pairs = list(zip(parts, shares, strict=True))
     total = sum(shares)

@@ -71,7 +71,11 @@ SETS: dict[str, tuple[Split, ...]] = {
     ),
     "harmbench": tuple(
         Split(
-            name=name, file=f"{_HARMBENCH}_{name}.csv", text="Behavior", beside=_context, kind="FunctionalCategory"
+            name=name,
+            file=f"{_HARMBENCH}_{name}.csv",
+            text="Behavior",
+            beside=_context,
+            kind="FunctionalCategory",
         )
         for name in ("val", "test")
     ),
@@ -82,9 +86,18 @@ SETS: dict[str, tuple[Split, ...]] = {
     # One of its three files: they ask about the same 500 pictures.
     "pope": (Split(name="pictures", file="pope/coco_pope_random.json", text="", beside=coco_number),),
     "vlsafe": (
-        Split(name="train", file=f"{_VLSAFE}/VLSafe_harmlessnss_alignment.jsonl", text="query", beside=coco_number),
-        Split(name="twins", file=f"{_VLSAFE}/vlsafe_convert_safe.jsonl", text="safe_query", beside=coco_number),
-        Split(name="test", file=f"{_VLSAFE}/examine_sampled_500_VLSafe.jsonl", text="query", beside=coco_number),
+        Split(
+            name="train",
+            file=f"{_VLSAFE}/VLSafe_harmlessnss_alignment.jsonl",
+            text="query",
+            beside=coco_number,
+        ),
+        Split(
+            name="twins", file=f"{_VLSAFE}/vlsafe_convert_safe.jsonl", text="safe_query", beside=coco_number
+        ),
+        Split(
+            name="test", file=f"{_VLSAFE}/examine_sampled_500_VLSafe.jsonl", text="query", beside=coco_number
+        ),
     ),
     "tovilag_plus": tuple(
         Split(name=name, file=f"{_TOVILAG}/{file}.jsonl", text="query", beside=coco_number)

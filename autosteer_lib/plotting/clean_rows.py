@@ -31,14 +31,18 @@ def fall_on_clean_rows(table: pd.DataFrame, *, label: str = "fall of attack succ
         axes.fill_between(places, rows["least"], rows["most"], color=colour, alpha=0.18, linewidth=0)
         axes.plot(places, rows["least"], color=colour, marker="o", label="least that is certain")
         axes.axhline(
-            rows["reported"].iloc[0], color=NEUTRAL, linestyle="--", linewidth=1.2, label="reported, all 500 rows"
+            rows["reported"].iloc[0],
+            color=NEUTRAL,
+            linestyle="--",
+            linewidth=1.2,
+            label="reported, all 500 rows",
         )
         axes.axhline(0, color=NEUTRAL, linewidth=0.8)
         names = [f"{t:.1f}\n{n}" for t, n in zip(rows["threshold"], rows["n"], strict=True)]
         axes.set_xticks(list(places), names)
         axes.set_xlabel("likeness to a training query from which\nrows are set aside; rows left")
         axes.set_title(model)
-        axes.set_ylim(-30, 103)
+        axes.set_ylim(-60, 103)
     panels[0].set_ylabel(label)
     handles, names = panels[0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside upper left", ncols=2)

@@ -16,7 +16,7 @@ import pandas as pd
 
 from autosteer_lib.audit.contamination import Bounds, bounds, difference_bounds, mean_bounds
 from autosteer_lib.audit.fingerprints import available, load_fingerprints
-from autosteer_lib.audit.likeness import load_nearest
+from autosteer_lib.audit.likeness import likenesses, load_nearest
 from autosteer_lib.audit.overlap import in_other, repeated, shared
 from autosteer_lib.prompts import Prompt
 from autosteer_lib.study.audit_sizes import rates
@@ -58,7 +58,16 @@ def overlaps() -> pd.DataFrame:
         left, right = _split(of), _split(among)
         for key in keys:
             found = shared(left, right, by=key)
-            lines.append({"of": of, "among": among, "by": key, "rows": found.rows, "n": found.n, "distinct": found.distinct})
+            lines.append(
+                {
+                    "of": of,
+                    "among": among,
+                    "by": key,
+                    "rows": found.rows,
+                    "n": found.n,
+                    "distinct": found.distinct,
+                }
+            )
     return pd.DataFrame(lines)  # fmt: skip
 
 
@@ -249,7 +258,7 @@ def own_splits(study: Study) -> pd.DataFrame:
 
     Returns:
         fitted, n_fitted, group (of tests), n, same_prompt (words and pixels), same_words, same_sight (its pictures
-        and clips alone).
+        and clips alone), alike_80 (tests whose words are at least 0.8 alike to those of a prompt that is fitted on).
     """
     tests: dict[str, list[Prompt]] = {}
     for prompt in study.data.tests:
@@ -260,10 +269,31 @@ def own_splits(study: Study) -> pd.DataFrame:
         met = {key: set(column) - {""} for key, column in _marks(prompts).items()}
         for group, columns in marks.items():
             hits = {key: sum(value in met[key] for value in column) for key, column in columns.items()}
+            likeness = likenesses([p.text for p in tests[group]], [p.text for p in prompts]).max(axis=1)
+            hits["alike_80"] = int((likeness >= 0.8).sum())
             lines.append(
                 {"fitted": name, "n_fitted": len(prompts), "group": group, "n": len(tests[group]), **hits}
             )
     return pd.DataFrame(lines)
+
+
+def own_repeats(study: Study) -> pd.DataFrame:
+    """How many of this study's test prompts are different ones.
+
+    Returns:
+        group, n, distinct (words and pixels), distinct_words.
+    """
+    tests = pd.DataFrame(
+        {
+            "group": [group_of(p) for p in study.data.tests],
+            "prompt": [p.fingerprint for p in study.data.tests],
+            "words": [p.text.casefold().strip() for p in study.data.tests],
+        }
+    )
+    grouped = tests.groupby("group", sort=False).agg(
+        n=("prompt", "size"), distinct=("prompt", "nunique"), distinct_words=("words", "nunique")
+    )
+    return grouped.reset_index()
 
 
 def _marks(prompts: Sequence[Prompt]) -> dict[str, list[str]]:

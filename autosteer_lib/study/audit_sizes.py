@@ -149,7 +149,9 @@ def noise() -> pd.DataFrame:
     table = rates()
     table = table[table["variant"].eq("") & ~table["set"].str.startswith(f"{_VIDEO} (")]
     rows = []
-    for (paper, model, name, measure), cells in table.groupby(["paper", "model", "set", "measure"], sort=False):
+    for (paper, model, name, measure), cells in table.groupby(
+        ["paper", "model", "set", "measure"], sort=False
+    ):
         size, own = SIZES.get((str(paper), str(name))), _OWN[str(paper)]
         if size is None and (paper, name) == ("SafeSteer", "MM-SafetyBench"):
             size = Size(n=3 * SUBSET_OF_MM_SAFETY_BENCH, known="as found above")

@@ -53,7 +53,9 @@ def repeated() -> pd.DataFrame:
     """
     found = pd.concat([_mars_cells(), _safesteer_cells()], ignore_index=True)
     rows = []
-    for (paper, model, method, what), cells in found.groupby(["paper", "model", "method", "what"], sort=False):
+    for (paper, model, method, what), cells in found.groupby(
+        ["paper", "model", "method", "what"], sort=False
+    ):
         if len(cells) < 2:
             continue
         parts = [interval(text) for text in cells["printed"]]

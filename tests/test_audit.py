@@ -74,7 +74,7 @@ def test_unknown_sets_and_splits_list_the_known_ones(tmp_path: Path) -> None:
 
 def test_likeness_is_the_share_of_common_words() -> None:
     table = likenesses(["a b c", "x"], ["c b a a", "a b d", "y z"])
-    np.testing.assert_allclose(table, [[1, 1 / 2, 0], [0, 0, 0]])
+    np.testing.assert_allclose(table, np.array([[1, 1 / 2, 0], [0, 0, 0]]))
 
 
 def test_a_row_is_not_its_own_neighbour_but_its_copy_is() -> None:
@@ -161,7 +161,7 @@ def test_printed_keeps_the_digits_that_a_float_loses() -> None:
     np.testing.assert_array_equal(table["printed"].astype(float), table["value"])
 
 
-@pytest.mark.parametrize(("n", "digits"), [(7, 1), (96, 1), (60, 0)])
+@pytest.mark.parametrize(("n", "digits"), [(7, 1), (97, 1), (61, 0)])  # no tie: 6.25 may print as 6.2 or 6.3
 def test_possible_percentages_are_those_that_counts_round_to(n: int, digits: int) -> None:
     given = {f"{100 * k / n:.{digits}f}" for k in range(n + 1)}
     every = {f"{value / 10**digits:.{digits}f}" for value in range(100 * 10**digits + 1)}
@@ -180,7 +180,7 @@ def test_counts_stay_within_the_answers() -> None:
 def test_the_true_number_of_answers_gives_every_rate() -> None:
     rates = [f"{100 * k / 113:.2f}" for k in (3, 17, 58, 99)]
     found = sizes(rates, range(50, 200))
-    assert found.loc[found["possible"].idxmax(), "n"] == 113
+    assert found.sort_values("possible")["n"].iloc[-1] == 113
     assert found.loc[found["n"] == 113, "possible"].item() == 4
 
 

@@ -26,9 +26,9 @@ _BLOCK = 500  # rows at a time: 500 × 3,000 numbers are 12 MB
 
 def likenesses(of: Sequence[str], against: Sequence[str]) -> Float[np.ndarray, "of against"]:
     """J of every text with every other."""
-    vocabulary: dict[str, int] = {}
+    every = dict.fromkeys(word for texts in (of, against) for text in texts for word in words_of(text))
+    vocabulary = {word: column for column, word in enumerate(every)}
     left, right = (_bags(texts, vocabulary) for texts in (of, against))
-    left.resize(left.shape[0], len(vocabulary))
     shared = (left @ right.T).toarray()
     union = (
         np.asarray(left.sum(axis=1)).reshape(-1, 1) + np.asarray(right.sum(axis=1)).reshape(1, -1) - shared
@@ -81,7 +81,7 @@ def _bags(texts: Sequence[str], vocabulary: dict[str, int]) -> csr_matrix:
     for position, text in enumerate(texts):
         for word in dict.fromkeys(words_of(text)):
             rows.append(position)
-            columns.append(vocabulary.setdefault(word, len(vocabulary)))
+            columns.append(vocabulary[word])
     return csr_matrix(
         (np.ones(len(rows)), (rows, columns)), shape=(len(texts), max(len(vocabulary), 1)), dtype=float
     )

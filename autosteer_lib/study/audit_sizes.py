@@ -10,7 +10,9 @@ shares of answers and are in none of these.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
@@ -186,8 +188,8 @@ def noise() -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _run(row: dict[str, str]) -> str:
-    return row["variant"] or row["method"]
+def _run(row: Mapping[Any, Any]) -> str:
+    return str(row["variant"] or row["method"])
 
 
 def _tidy(name: str, paper: str, *, by: str) -> pd.DataFrame:

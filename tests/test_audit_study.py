@@ -1,7 +1,9 @@
 """Chapter 10's tables: what was found, pinned, and what must hold of any table."""
 
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
 import pytest
 
 from autosteer_lib.mars_readings import MarsReading
@@ -14,19 +16,35 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
     return Study.open("smoke", out=tmp_path_factory.mktemp("audit") / "smoke")
 
 
+def _one(table: pd.DataFrame, **choice: object) -> dict[Any, Any]:
+    """The one row with these values."""
+    for column, value in choice.items():
+        table = table[table[column] == value]
+    assert len(table) == 1, f"{len(table)} rows with {choice}"
+    return table.to_dict("records")[0]
+
+
 def test_95_test_queries_are_training_queries_over_other_pictures() -> None:
-    table = audit.overlaps().set_index(["of", "among", "by"])
-    rows = table.loc[("vlsafe/test", "vlsafe/train"), "rows"]
-    assert dict(rows) == {"exact": 94, "folded": 95, "words": 95, "beside": 0}
-    assert table.loc[("vlsafe/test", "vlsafe/train", "folded"), ["n", "distinct"]].tolist() == [500, 78]
-    assert table.loc[("vlsafe/twins", "vlsafe/train", "beside"), "rows"] == 3000  # twins share the picture
-    assert table.loc[("figstep/tiny", "figstep/all", "words"), "rows"] == 50
+    table = audit.overlaps()
+    here = table[(table["of"] == "vlsafe/test") & (table["among"] == "vlsafe/train")]
+    assert dict(zip(here["by"], here["rows"], strict=True)) == {
+        "exact": 94,
+        "folded": 95,
+        "words": 95,
+        "beside": 0,
+    }
+    folded = _one(here, by="folded")
+    assert (folded["n"], folded["distinct"]) == (500, 78)
+    assert _one(table, of="vlsafe/twins", by="beside")["rows"] == 3000  # twins share the picture
+    assert _one(table, of="figstep/tiny")["rows"] == 50
 
 
 def test_sources_that_jailbreakbench_names() -> None:
-    table = audit.claimed_sources().set_index("source")
-    assert table.loc["AdvBench", ["claimed", "same_words", "alike_60"]].tolist() == [18, 11, 18]
-    assert table.loc["TDC/HarmBench", ["claimed", "same_words"]].tolist() == [27, 9]
+    table = audit.claimed_sources()
+    found = _one(table, source="AdvBench")
+    assert (found["claimed"], found["same_words"], found["alike_60"]) == (18, 11, 18)
+    found = _one(table, source="TDC/HarmBench")
+    assert (found["claimed"], found["same_words"]) == (27, 9)
 
 
 def test_rows_are_shown_by_number_and_hash_alone() -> None:
@@ -39,13 +57,14 @@ def test_rows_are_shown_by_number_and_hash_alone() -> None:
 def test_likeness_counts_grow_as_the_threshold_falls() -> None:
     table = audit.alike("vlsafe/test", "vlsafe/train")
     assert table["rows"].is_monotonic_increasing
-    assert table.set_index("threshold")["rows"].loc[[1.0, 0.8]].tolist() == [98, 197]
+    assert [_one(table, threshold=t)["rows"] for t in (1.0, 0.8)] == [98, 197]
 
 
 def test_split_sizes_and_what_they_hold_twice() -> None:
-    table = audit.duplicates().set_index("split")
-    assert table.loc["vlsafe/test", ["rows", "distinct"]].tolist() == [500, 479]
-    assert table.loc["vlsafe/train", ["rows", "distinct"]].tolist() == [3000, 2681]
+    table = audit.duplicates()
+    for split, rows, distinct in (("vlsafe/test", 500, 479), ("vlsafe/train", 3000, 2681)):
+        found = _one(table, split=split)
+        assert (found["rows"], found["distinct"]) == (rows, distinct)
     assert (table["rows"] - table["repeated"] == table["distinct"]).all()
     assert (table["repeated_whole"] == 0).all()
 
@@ -88,17 +107,17 @@ def test_own_test_prompts_are_in_no_fit(study: Study) -> None:
 def test_a_prompt_that_was_fitted_on_would_be_found(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
     leaked = tuple(study.data.test(group="attack")[:3])
     monkeypatch.setattr(audit, "fitted_on", lambda study: {"leak": leaked})
-    table = audit.own_splits(study).set_index("group")
-    assert table.loc["attack", "same_prompt"] >= 3
-    assert table.loc["attack", "alike_80"] >= 3
+    found = _one(audit.own_splits(study), group="attack")
+    assert found["same_prompt"] >= 3
+    assert found["alike_80"] >= 3
 
 
 def test_autosteers_changes_add_up_and_six_of_safesteers_means_do_not() -> None:
     table = audit_sums.sums()
-    wrong = table[~table["agrees"]].groupby(["paper", "where", "rule"]).size()
-    assert "AutoSteer" not in wrong.index.get_level_values("paper")
-    assert wrong["SafeSteer", "Table 3", "mean of subsets"] == 6
-    assert wrong["MARS", "Table 5", "multiple"] == 1
+    wrong = table[~table["agrees"]]
+    assert "AutoSteer" not in set(wrong["paper"])
+    assert (wrong["paper"] == "SafeSteer").sum() == 6
+    assert _one(wrong, paper="MARS", rule="multiple")["stated"] == "2.9"
     video = table[table["where"] == "Table 10"].pivot(index="what", columns="rule", values="agrees")
     assert video.any(axis=1).all()  # every overall rate is one of the two means
     only_items = video.index[~video["plain mean"]]
@@ -126,19 +145,20 @@ def test_numbers_that_are_printed_twice() -> None:
 
 
 def test_impossible_percentages() -> None:
-    table = audit_sizes.granularity().set_index(["paper", "set"])
-    left = table["cells"] - table["possible"]
-    assert left["AutoSteer"].sum() == 4
-    assert left["MARS"].sum() == 0
-    assert left["SafeSteer", "VLGuard (U)"] == 1
-    assert "29.3 (Chameleon-7B, Steer)" in table.loc[("AutoSteer", "ToViLaG+ (image)"), "impossible"]
+    table = audit_sizes.granularity()
+    table["left"] = table["cells"] - table["possible"]
+    assert table.loc[table["paper"] == "AutoSteer", "left"].sum() == 4
+    assert table.loc[table["paper"] == "MARS", "left"].sum() == 0
+    assert _one(table, set="VLGuard (U)")["left"] == 1
+    image = _one(table, paper="AutoSteer", set="ToViLaG+ (image)")
+    assert "29.3 (Chameleon-7B, Steer)" in image["impossible"]
 
 
 def test_mm_safety_bench_has_the_size_that_the_library_takes() -> None:
     expected = audit_sizes.SUBSET_OF_MM_SAFETY_BENCH
-    found = audit_sizes.size_search("SafeSteer", "MM-SafetyBench (", least=1100, most=1200).set_index("n")
-    assert found["possible"].idxmax() == expected
-    assert found.loc[expected, ["possible", "cells"]].tolist() == [31, 36]
+    found = audit_sizes.size_search("SafeSteer", "MM-SafetyBench (", least=1100, most=1200)
+    best = _one(found, possible=found["possible"].max())
+    assert (best["n"], best["possible"], best["cells"]) == (expected, 31, 36)
     assert audit_sizes.fitting_sizes("AutoSteer", "ToViLaG+ (image)", "Chameleon-7B", most=500)[-1] == 492
     with pytest.raises(ValueError, match="'MARS' reports no rates of 'POPE'; there are: ViSU"):
         audit_sizes.size_search("MARS", "POPE", most=200)
@@ -150,10 +170,10 @@ def test_noise_compares_each_papers_own_method() -> None:
     assert (table["p_least"] <= table["p_most"]).all()
     assert table["percent"].between(table["low"] - 0.1, table["high"] + 0.1).all()
     assert not (table["method"] == table["other"]).any()
-    key = ["model", "set", "other"]
-    verdicts = table.set_index(key)["verdict"]
-    assert verdicts["LLaVA-OV-7B", "VLSafe (text)", "Orig."] == "beyond noise"
-    assert verdicts["LLaVA-1.5-7B", "FigStep", "ECSO"] == "depends on the pairs"
+    sure = _one(table, model="LLaVA-OV-7B", set="VLSafe (text)", other="Orig.")
+    assert sure["verdict"] == "beyond noise"
+    close = _one(table, model="LLaVA-1.5-7B", set="FigStep", other="ECSO")
+    assert close["verdict"] == "depends on the pairs"
 
 
 def test_open_points_are_the_readings_fields() -> None:
@@ -161,8 +181,12 @@ def test_open_points_are_the_readings_fields() -> None:
     mars = table[table["paper"] == "MARS"]
     assert mars["point"].tolist() == list(vars(MarsReading()))
     assert (table["choices"] >= 2).all()
-    ways = audit_open.ways().set_index("paper")["ways"]
-    assert dict(ways) == {"AutoSteer": 2**11, "MARS": 648, "SafeSteer": 192}
+    ways = audit_open.ways()
+    assert dict(zip(ways["paper"], ways["ways"], strict=True)) == {
+        "AutoSteer": 2**11,
+        "MARS": 648,
+        "SafeSteer": 192,
+    }
     assert set(audit_open.unstated()["paper"]) == {"AutoSteer", "SafeSteer", "MARS"}
     assert set(audit_open.read()["paper"]) == {"AutoSteer", "SafeSteer", "MARS"}
 

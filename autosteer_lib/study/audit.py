@@ -10,7 +10,7 @@ The papers' sums are in audit_sums.py, their rates and sizes in audit_sizes.py, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import pandas as pd
 
@@ -19,7 +19,7 @@ from autosteer_lib.audit.fingerprints import available, load_fingerprints
 from autosteer_lib.audit.likeness import likenesses, load_nearest
 from autosteer_lib.audit.overlap import in_other, repeated, shared
 from autosteer_lib.prompts import Prompt
-from autosteer_lib.study.audit_sizes import rates
+from autosteer_lib.study.audit_sizes import SIZES, rates
 from autosteer_lib.study.compared_data import compared_data
 from autosteer_lib.study.prompt_data import group_of
 from autosteer_lib.study.study import Study
@@ -326,13 +326,9 @@ def _rules() -> list[tuple[str, str, str, float, int]]:
 
 
 def _bounded(name: str, model: str, excluded: int) -> list[tuple[str, float, Bounds]]:
-    table, n = rates(), 500
-    cells: Mapping[str, str] = (
-        table[(table["paper"] == "AutoSteer") & (table["set"] == name) & (table["model"] == model)]
-        .set_index("method")["printed"]
-        .to_dict()
-    )
+    table, n = rates(), SIZES["AutoSteer", name].n
+    cells = table[(table["paper"] == "AutoSteer") & (table["set"] == name) & (table["model"] == model)]
     return [
-        (method, float(text), bounds(round(float(text) * n / 100), n=n, excluded=excluded))
-        for method, text in cells.items()
+        (str(method), float(text), bounds(round(float(text) * n / 100), n=n, excluded=excluded))
+        for method, text in zip(cells["method"], cells["printed"], strict=True)
     ]

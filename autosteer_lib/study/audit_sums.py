@@ -22,7 +22,7 @@ from autosteer_lib.study.audit_sizes import SUBSET_OF_MM_SAFETY_BENCH, VIDEO_ITE
 
 _SUBSETS = ("CB", "SD", "TYPO")
 # The full method and the undefended model are printed in several tables of MARS: which rows of each are they?
-_MARS_RUNS = {
+_MARS_RUNS: dict[str, dict[str, dict[str, str | float | None]]] = {
     "refusal": {"Zero-shot": {"method": "Zero-shot"}, "MARS": {"method": "MARS"}},
     "utility": {"Zero-shot": {"method": "Zero-shot"}, "MARS": {"method": "MARS"}},
     "ablation": {"Zero-shot": {"variant": None}, "MARS": {"variant": "full"}, "no centring": {"variant": "no centring"}},

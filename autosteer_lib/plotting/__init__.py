@@ -1,7 +1,9 @@
 """Figures: one public function each, from a tidy table to a matplotlib Figure. See `style` for the look."""
 
 from autosteer_lib.plotting.ablation import ablation_dots
+from autosteer_lib.plotting.answer_counts import cells_by_size
 from autosteer_lib.plotting.answers import answer_drift, case_gallery, prompt_gallery
+from autosteer_lib.plotting.clean_rows import fall_on_clean_rows
 from autosteer_lib.plotting.costs import cost_bars
 from autosteer_lib.plotting.endings import endings_by_variant
 from autosteer_lib.plotting.first_words import first_word_scores
@@ -20,6 +22,7 @@ from autosteer_lib.plotting.rates import rates_by_surface
 from autosteer_lib.plotting.safety_plane import safety_against_cost
 from autosteer_lib.plotting.sas import sas_by_layer
 from autosteer_lib.plotting.separation import separation_by_layer
+from autosteer_lib.plotting.stated_sums import stated_against_cells
 from autosteer_lib.plotting.states import centred_states, project_states, state_pca
 from autosteer_lib.plotting.sweeps import asr_over_epsilon, lines_by_layer, sweep
 from autosteer_lib.plotting.training import training_curves
@@ -30,10 +33,12 @@ __all__ = [
     "answer_drift",
     "asr_over_epsilon",
     "case_gallery",
+    "cells_by_size",
     "centred_states",
     "contrast_cosine_heatmaps",
     "cost_bars",
     "endings_by_variant",
+    "fall_on_clean_rows",
     "first_word_scores",
     "gate_scores_by_set",
     "layer_scores_and_sum",
@@ -55,6 +60,7 @@ __all__ = [
     "sas_by_layer",
     "separation_by_layer",
     "state_pca",
+    "stated_against_cells",
     "sweep",
     "training_curves",
 ]

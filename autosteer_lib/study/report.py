@@ -8,9 +8,12 @@ from pathlib import Path
 import pandas as pd
 from IPython.display import Image, Markdown, display
 
+from autosteer_lib.committed import build_entries
 from autosteer_lib.provenance import provenance
 from autosteer_lib.readings import DIFFERENCES
 from autosteer_lib.study.study import Study
+
+NUMBER = "09"  # of the chapter: the names of notebooks begin with theirs
 
 
 def headline(study: Study) -> pd.DataFrame:
@@ -48,9 +51,17 @@ def differences() -> pd.DataFrame:
 
 
 def figures(study: Study) -> list[tuple[str, Path]]:
-    """(title, file) of every figure of this build, in the order of their names."""
+    """(title, file) of every figure that the notebooks before this one made, in the order of their names.
+
+    Those of a later notebook may be there or not, depending on what ran before: a report with them would not repeat.
+    """
     folder = study.artefacts.build / "figures"
-    return [(path.stem.replace("_", " "), path) for path in sorted(folder.glob("*.png"))]
+    made = build_entries(study.artefacts.build, "figure")
+    return [
+        (name.replace("_", " "), folder / f"{name}.png")
+        for name in sorted(made)
+        if str(made[name]["notebook"]) < NUMBER
+    ]
 
 
 def show(title: str, path: Path) -> None:

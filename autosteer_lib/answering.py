@@ -105,12 +105,12 @@ def _planned(
         of_rows = {
             name: tuple(listed[pending[position]] for position in positions) for name, listed in keys.items()
         }
-        missing = {
-            name: tuple(row for row, key in enumerate(row_keys) if key not in store and key not in planned)
-            for name, row_keys in of_rows.items()
-        }
-        missing = {name: rows for name, rows in missing.items() if rows}
-        planned.update(of_rows[name][row] for name, rows in missing.items() for row in rows)
+        missing: dict[str, tuple[int, ...]] = {}
+        for name, row_keys in of_rows.items():
+            rows = tuple(row for row, key in enumerate(row_keys) if key not in store and key not in planned)
+            planned.update(row_keys[row] for row in rows)  # also for a second defence that is the same
+            if rows:
+                missing[name] = rows
         if missing:
             batch = Batch(prompts=tuple(chosen[position] for position in positions), missing=missing)
             plan.append(_Task(batch=batch, keys=of_rows))

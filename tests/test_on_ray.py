@@ -147,7 +147,7 @@ def test_what_is_wrong_with_an_actor_stops_the_run_and_is_named(
     mine = Grounds.of(organism, {"Orig.": Undefended()})
     monkeypatch.setattr(Grounds, "of", lambda *_: replace(mine, code="another checkout"))
     with pytest.raises(
-        RuntimeError, match="differ in: code another checkout here, .* Give all nodes the same"
+        RuntimeError, match=r"differ in: code another checkout here, .* Give all nodes the same"
     ):
         table(organism, asked[:1], {"Orig.": Undefended()}, tmp_path / "a", answerer=answerer)
 

@@ -34,6 +34,7 @@ BENCHES = (
     "head_training",
     "records",
     "coca",
+    "scale_out",
     "gpu_7b",
 )
 

@@ -194,9 +194,7 @@ def test_addresses_are_checked_before_anything_starts(monkeypatch: pytest.Monkey
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    with pytest.raises(
-        CannotScaleOut, match=rf"nobody answers at .*:{port} .* correct RAY_ADDRESS"
-    ):
+    with pytest.raises(CannotScaleOut, match=rf"nobody answers at .*:{port} .* correct RAY_ADDRESS"):
         cluster_file._dial(f"127.0.0.1:{port}")
     monkeypatch.setattr(cluster_file, "find_spec", lambda name: None)
     for call in (import_ray, lambda: connect(Cluster())):

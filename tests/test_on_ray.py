@@ -17,7 +17,7 @@ import pytest
 pytest.importorskip("ray", reason="the extra `ray` is not installed")
 
 import ray
-from ray.cluster_utils import Cluster as TestCluster
+from ray.cluster_utils import Cluster as SeveralNodes
 
 from autosteer_lib.answerers import OneByOne
 from autosteer_lib.artefacts import Artefacts
@@ -38,10 +38,10 @@ MEMORY = 100 * 2**20  # of each node's object store; Ray asks for at least 75 MB
 
 
 @pytest.fixture(scope="module")
-def nodes() -> Iterator[TestCluster]:
+def nodes() -> Iterator[SeveralNodes]:
     """Two nodes of one core each; this process is connected to the first."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    cluster = TestCluster(
+    cluster = SeveralNodes(
         initialize_head=True,
         head_node_args={"num_cpus": 1, "include_dashboard": False, "object_store_memory": MEMORY},
     )
@@ -52,7 +52,7 @@ def nodes() -> Iterator[TestCluster]:
 
 
 @pytest.fixture(scope="module")
-def answerer(nodes: TestCluster) -> Iterator[OnRay]:
+def answerer(nodes: SeveralNodes) -> Iterator[OnRay]:
     with started(Cluster(address=nodes.address), needs={"CPU": 1.0}) as (variables, line):
         assert line.startswith(f"Ray at {nodes.address}: 2 actors")
         os.environ.update(variables)
@@ -153,7 +153,7 @@ def test_what_is_wrong_with_an_actor_stops_the_run_and_is_named(
 
 
 def test_a_study_uses_the_ray_that_the_driver_tells_of(
-    nodes: TestCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    nodes: SeveralNodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv(VARIABLE, raising=False)
     assert isinstance(Study.open("smoke", out=tmp_path).answerer, OneByOne)
@@ -168,7 +168,7 @@ def test_a_study_uses_the_ray_that_the_driver_tells_of(
 
 
 def test_a_node_that_goes_costs_its_batches_and_no_answer(
-    nodes: TestCluster, answerer: OnRay, organism: MLLM, asked: list[Prompt], tmp_path: Path
+    nodes: SeveralNodes, answerer: OnRay, organism: MLLM, asked: list[Prompt], tmp_path: Path
 ) -> None:
     log = tmp_path / "log"
     (worker,) = nodes.worker_nodes

@@ -10,16 +10,15 @@
 #SBATCH --cpus-per-task=16
 #SBATCH --exclusive
 #SBATCH --time=24:00:00
-#SBATCH --signal=TERM@120
 
 set -euo pipefail
 cd "$SLURM_SUBMIT_DIR"
-RAY="$PWD/.venv/bin/ray"
+RAY="$PWD/.venv/bin/ray" PY="$PWD/.venv/bin/python"
 [ -x "$RAY" ] || { echo "no $RAY here: run \`make setup\` first, and sbatch from the checkout" >&2; exit 2; }
 
 # Nothing is to leave the cluster, and two jobs on one node must not meet in /tmp/ray.
-export RAY_USAGE_STATS_ENABLED=0 HF_HUB_OFFLINE=1
-export RAY_TMPDIR="${TMPDIR:-/tmp}/ray-$SLURM_JOB_ID"
+export RAY_USAGE_STATS_ENABLED=0 HF_HUB_OFFLINE=1 PYTHONPATH="$PWD"
+FOLDER="/tmp/ray-$SLURM_JOB_ID"           # short: the paths of Ray's sockets may have 107 characters
 
 HEAD=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 HEAD_IP=$(srun --nodes=1 --ntasks=1 --nodelist="$HEAD" hostname --ip-address | awk '{ print $1 }')
@@ -35,20 +34,26 @@ if [ "$GPUS" -gt 1 ]; then
 fi
 
 # --block: the step lives as long as Ray does, so SLURM ends both together and leaves nothing behind.
-srun --nodes=1 --ntasks=1 --nodelist="$HEAD" --export="ALL,CUDA_VISIBLE_DEVICES=$HEAD_CARDS" --overlap \
+srun --nodes=1 --ntasks=1 --nodelist="$HEAD" --overlap env CUDA_VISIBLE_DEVICES="$HEAD_CARDS" \
     "$RAY" start --head --node-ip-address="$HEAD_IP" --port="$PORT" --num-cpus="$SLURM_CPUS_PER_TASK" \
-    --num-gpus="$HEAD_GPUS" --dashboard-host=127.0.0.1 --temp-dir="$RAY_TMPDIR" --block &
+    --num-gpus="$HEAD_GPUS" --dashboard-host=127.0.0.1 --temp-dir="$FOLDER" --block &
 if [ "$SLURM_JOB_NUM_NODES" -gt 1 ]; then
     srun --nodes=$((SLURM_JOB_NUM_NODES - 1)) --ntasks=$((SLURM_JOB_NUM_NODES - 1)) --exclude="$HEAD" --overlap \
         "$RAY" start --address="$HEAD_IP:$PORT" --num-cpus="$SLURM_CPUS_PER_TASK" --num-gpus="$GPUS" --block &
 fi
 
-# All nodes, before the run counts its actors: a node that is still starting would be left idle.
+# All nodes, before the run counts its actors: one that is still starting would be left idle.
+NODES_UP='import sys
+from autosteer_lib.scale_out.cluster import Cluster, connect, import_ray
+connect(Cluster(address=sys.argv[1]))
+print(sum(node["Alive"] for node in import_ray().nodes()))'
+UP=0
 for _ in $(seq 60); do
-    UP=$("$RAY" list nodes --address="$HEAD_IP:$PORT" --filter state=ALIVE --format json 2>/dev/null | grep -c '"node_id"' || true)
+    UP=$("$PY" -c "$NODES_UP" "$HEAD_IP:$PORT" 2>/dev/null || echo 0)
     [ "$UP" -ge "$SLURM_JOB_NUM_NODES" ] && break
     sleep 5
 done
+[ "$UP" -gt 0 ] || { echo "Ray did not start on $HEAD; see the messages above" >&2; exit 2; }
 echo "Ray at $HEAD_IP:$PORT: $UP of $SLURM_JOB_NUM_NODES nodes; its dashboard, from your own machine:"
 echo "    ssh -L 8265:127.0.0.1:8265 $HEAD      then http://127.0.0.1:8265"
 

@@ -27,7 +27,7 @@ from autosteer_lib.generation import GenerationSettings
 from autosteer_lib.halving import Failure
 from autosteer_lib.models import MLLM
 from autosteer_lib.prompts import Prompt
-from autosteer_lib.records import RecordStore
+from autosteer_lib.shards import Shards
 
 # What a record keeps of a Response; prompt_id is the reader's, the key does not depend on it.
 MEASURED = ("gate_score", "triggered", "new_tokens", "prompt_tokens", "model_calls", "seconds")
@@ -41,7 +41,7 @@ def answer_missing(
     prompts: Sequence[Prompt],
     defences: Mapping[str, Defence],
     keys: Mapping[str, Sequence[str]],
-    store: RecordStore,
+    store: Shards,
     *,
     settings: GenerationSettings,
     seed: int,
@@ -94,7 +94,7 @@ def _planned(
     mllm: MLLM,
     prompts: Sequence[Prompt],
     keys: Mapping[str, Sequence[str]],
-    store: RecordStore,
+    store: Shards,
     *,
     batch_size: int,
 ) -> list[_Task]:
@@ -117,7 +117,7 @@ def _planned(
     return plan
 
 
-def _records(task: _Task, part: Answered, store: RecordStore) -> dict[str, dict[str, object]]:
+def _records(task: _Task, part: Answered, store: Shards) -> dict[str, dict[str, object]]:
     """Key → record. Two rows of one batch may share a key, and then an answer."""
     new: dict[str, dict[str, object]] = {}
     for outcome in part.outcomes:
@@ -154,7 +154,7 @@ class _Trial:
         )
 
 
-def _attempt(store: RecordStore, key: str) -> str:
+def _attempt(store: Shards, key: str) -> str:
     """The key of a failure, one for each attempt: records are never overwritten."""
     attempt = 1
     while f"{key} failed {attempt}" in store:
@@ -162,7 +162,7 @@ def _attempt(store: RecordStore, key: str) -> str:
     return f"{key} failed {attempt}"
 
 
-def last_failure(store: RecordStore, key: str) -> dict[str, object]:
+def last_failure(store: Shards, key: str) -> dict[str, object]:
     """What the latest attempt at an answer without a record ended in."""
     attempt = 1
     while f"{key} failed {attempt + 1}" in store:

@@ -6,6 +6,7 @@ was run. A key that does not exist, a value of the wrong type or out of range is
 is allowed; two profiles share nothing, not even a build folder.
 
     organism   the default: the shipped model, offline, minutes on two cores; its numbers are committed
+    chameleon  the same on the second shipped model: early fusion, no clips
     smoke      the same in seconds, for tests
     small      real checkpoints of a 16 GB card
     paper      AutoSteer's own checkpoint and hyper-parameters
@@ -16,244 +17,24 @@ import json
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
+
+from autosteer_lib.profile_sections import Profile, Section, SetsSection
+
+__all__ = [
+    "DEFAULT_PROFILE",
+    "PROFILE_FOLDER",
+    "Profile",
+    "Section",
+    "SetsSection",
+    "available_profiles",
+    "did_you_mean",
+    "load_profile",
+]
 
 DEFAULT_PROFILE = "organism"  # the one whose tables, figures and executed notebooks are committed
 PROFILE_FOLDER = Path(__file__).parent / "profiles"
-
-
-class Section(BaseModel):
-    """One table of the TOML file: unknown keys are errors, values do not change after loading."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-
-
-class RunSection(Section):
-    description: str
-    """One line for people: what this profile is for."""
-    offline: bool
-    """True: nothing is fetched; the driver then forbids it (HF_HUB_OFFLINE), so a run cannot depend on a network."""
-    threads: Annotated[int, Field(ge=1)] | Literal[False]
-    """CPU threads; false leaves the choice to torch. One thread adds floats in one order on every machine, and
-    a model of 1.8 M parameters gains nothing from more: on a busy machine two threads that wait for each
-    other were measured to be ten times slower than one."""
-    disk_gb: float = Field(gt=0)
-    """Free disk space in GB that the driver asks for before it starts: checkpoints, caches, executed notebooks."""
-
-
-class ModelSection(Section):
-    name: str = Field(min_length=1)
-    """A folder, relative to the repository's root, or a Hugging Face id (`owner/name`)."""
-    revision: str | Literal[False]
-    """Commit of the Hugging Face repository, so that a rerun loads the same bytes; false for a folder."""
-    dtype: Literal["auto", "float32", "bfloat16", "float16"]
-    """"auto" is float32 on a CPU and the checkpoint's own type on an accelerator."""
-    device: Literal["auto", "cpu", "cuda", "mps"]
-    """"auto" takes the first of cuda, mps, cpu that is there."""
-    device_map: Literal["auto"] | Literal[False]
-    """"auto" spreads a model that is larger than one card (accelerate); false keeps it on one device."""
-    add_generation_prompt: bool
-    """Whether the chat template opens the assistant's turn. It decides which token is the last of the
-    prompt, thus what is probed: with it the end of the assistant header, without it (the official code)
-    the end of the user's turn."""
-    families: tuple[str, ...]
-    """One checkpoint of each further family, by Hugging Face id: `make plan` lists them, and `make fetch
-    ARGS=--families` fetches them too. The notebooks load `name` alone."""
-
-
-class SetsSection(Section):
-    """Which benchmarks serve for what, by name ("figstep") or surface ("mm_safetybench/sd"): see
-    autosteer_lib/benchmarks. Of a set that has several groups each list takes its own."""
-
-    pairs: tuple[str, ...] = Field(min_length=1)
-    """Sets of contrast pairs. Twins share picture and sentence; VLSafe alone has them (AutoSteer §3.2)."""
-    refusals: tuple[str, ...] = Field(min_length=1)
-    """Sets of toxic prompts that the Refusal Head learns on."""
-    attacks: tuple[str, ...] = Field(min_length=1)
-    """Test sets of harmful requests."""
-    benign: tuple[str, ...]
-    """Test sets of their harmless counterparts."""
-    borderline: tuple[str, ...]
-    """Test sets of harmless requests that look dangerous."""
-    utility: tuple[str, ...]
-    """Test sets of questions with answers."""
-    text_unsafe: tuple[str, ...] = Field(min_length=1)
-    """Unsafe texts that the refusal direction is found on (MARS App. C: MaliciousInstruct)."""
-    text_safe: tuple[str, ...] = Field(min_length=1)
-    """Safe texts beside them (MARS App. C: Alpaca)."""
-    validation_unsafe: tuple[str, ...] = Field(min_length=1)
-    """Unsafe texts that choose the layer (MARS App. C: HarmBench)."""
-    validation_safe: tuple[str, ...] = Field(min_length=1)
-    """Safe texts beside them, never those of `text_safe` (MARS App. C: Alpaca)."""
-
-
-class DataSection(Section):
-    source: Literal["organism", "files", "benchmarks"]
-    """"organism" draws prompts from the shipped world; "files" reads prepared sets from `folder`; "benchmarks"
-    loads the published sets that `sets` names, from this machine's cache (`make fetch` fills it)."""
-    folder: str | Literal[False]
-    """Folder of prepared sets, relative to the repository's root; false where there is none to read."""
-    sets: SetsSection | Literal[False]
-    """Published sets, in a table [data.sets]; false for other sources."""
-    seed: int = Field(ge=0)
-    """Seed of the draw. The notebooks' own `seed` is for training; this one fixes who is in which split."""
-    pairs: int = Field(ge=4)
-    """N contrast pairs for SAS and prober (AutoSteer: 3,000)."""
-    refusal_prompts: int = Field(ge=2)
-    """Toxic prompts that the Refusal Head learns on (AutoSteer: 3,000 harmful queries + 1,000 toxic pictures)."""
-    tests_per_surface: int = Field(ge=2)
-    """Test prompts of each attack surface and of each benign set (AutoSteer: 500)."""
-
-
-class SasSection(Section):
-    candidates: Literal["all"] | tuple[int, ...]
-    """Layers that SAS may choose: "all", or a list (the official code looked at each fourth only)."""
-
-
-class ProberSection(Section):
-    width: int = Field(ge=1)
-    """Hidden units of d → width → toxicity (AutoSteer §3.3: 64)."""
-    epochs: int = Field(ge=1)
-    """Passes over the pairs (official code: 200, a checkpoint after each)."""
-    lr: float = Field(gt=0)
-    """AdamW's step (official code: 1e-5)."""
-    weight_decay: float = Field(ge=0)
-    """AdamW's decay (official code: 1e-5)."""
-    batch_size: int = Field(ge=1)
-    """States a step (official code: 8)."""
-    held_out: float = Field(gt=0, lt=1)
-    """Share of pairs kept out of training; the epoch is chosen on them, never on a test set."""
-
-
-class HeadSection(Section):
-    epsilon: float = Field(gt=0)
-    """Strength ε in training and in use: logits of h + ε·h·Sᵀ (AutoSteer §3.4: 0.1)."""
-    lr: float = Field(gt=0)
-    """AdamW's step (official code: 1e-5)."""
-    weight_decay: float = Field(ge=0)
-    """AdamW's decay (official code leaves torch's default, 0.01)."""
-    epochs: int = Field(ge=1)
-    """Passes over the refusal prompts (official code: up to 30, the 12th was used)."""
-    batch_size: int = Field(ge=1)
-    """Prompts a step (official code: 2)."""
-    refusal_text: str = Field(min_length=1)
-    """The one answer that the head is trained to give."""
-
-
-class GateSection(Section):
-    threshold: float = Field(gt=0, lt=1)
-    """τ: the head is on for an answer when P(toxic) ≥ τ (AutoSteer §3.4: 0.5)."""
-
-
-class MarsSection(Section):
-    texts: int = Field(ge=10)
-    """Unsafe texts that the refusal direction is found on, and as many safe ones (MARS App. C: 100)."""
-    validation: int = Field(ge=2)
-    """Other texts of each kind, which choose the layer (MARS App. C: 100)."""
-    neutral: int = Field(ge=1)
-    """Neutral pictures, and as many neutral clips (MARS §3.1: 128)."""
-    neutral_words: Literal["task"] | Annotated[tuple[str, ...], Field(min_length=1)]
-    """What is asked beside them: "task" takes the sentences of the organism's own fit split; or a list of
-    sentences (the paper does not say)."""
-    side: int = Field(ge=1)
-    """Width and height of a neutral sight in pixels (the paper does not say)."""
-    frames: int = Field(ge=1)
-    """Frames of a neutral clip (the paper has none)."""
-    alphas: tuple[float, ...] = Field(min_length=1)
-    """Fixed strengths of the preliminary study (MARS §2.2: 1, 2, 3)."""
-    neutral_counts: tuple[int, ...] = Field(min_length=1)
-    """N of the neutral-picture sweep, each at most `neutral` (MARS Table 9: 0, 8, 24, 48, 64, 128)."""
-    sweep_tests: int = Field(ge=1)
-    """Prompts of each test set in the sweeps and the ablation, its first ones: there are many variants."""
-
-
-class SafeSteerSection(Section):
-    image_attacks: int = Field(ge=2)
-    """Attacks that the picture shows (SafeSteer §3.1: 50, drawn pictures)."""
-    text_attacks: int = Field(ge=2)
-    """Attacks in words (SafeSteer §3.1: 50)."""
-    beside_words: Literal["nothing", "plain"]
-    """What those words stand beside: "nothing", or a "plain" picture (SafeSteer §3.1: a blank one)."""
-    other_attacks: int = Field(ge=2)
-    """Further attacks, half in writing, half in picture and words (SafeSteer §3.1: 50 TYPO and 50 SD + TYPO)."""
-    harmless: int = Field(ge=4)
-    """Harmless prompts (SafeSteer §3.1: 200 of MM-Vet); of the organism's, half are questions, half requests."""
-    held_out: float = Field(gt=0, lt=1)
-    """Share of each of these kept back, on which the sign of the score is chosen (ours)."""
-    k: int = Field(ge=1)
-    """Candidates for each token (SafeSteer does not say which of 5 to 20 it took)."""
-    step: int = Field(ge=1)
-    """Tokens of an answer that are re-ranked (likewise)."""
-    ks: tuple[Annotated[int, Field(ge=1)], ...] = Field(min_length=1)
-    """K of the sweep (SafeSteer App. A: 5, 10, 15, 20)."""
-    steps: tuple[Annotated[int, Field(ge=0)], ...] = Field(min_length=1)
-    """Steps of the sweep, 0 being no re-ranking (SafeSteer App. A: 0, 5, 10, 15, 20)."""
-    sweep_tests: int = Field(ge=1)
-    """Prompts of each test set in the sweeps and the ablations, its first ones: there are many variants."""
-
-
-class GenerationSection(Section):
-    max_new_tokens: int = Field(ge=1)
-    """Tokens of an answer at most; decoding is greedy."""
-    batch_size: int = Field(ge=1)
-    """Prompts answered at once; also the batch in which states are collected."""
-
-
-class ComparedSection(Section):
-    tests: int = Field(ge=1)
-    """Prompts of each test set on which all defences are compared, its first ones."""
-    validation: int = Field(ge=2)
-    """Attacks of each validation surface, and as many harmless twins: of the fit split, met in no fit."""
-    candidates: int = Field(ge=1)
-    """Settings of each method that are tried on them: its published one, and the next of its list."""
-    role_plays: int = Field(ge=8)
-    """Texts under a role-play, and as many harmless ones, among which AdaSteer finds unsafe texts that get through
-    (its code: 100 of each attack); half of them are held out for its lines."""
-    transfer_from: str | Literal[False]
-    """Profile whose model lends its refusal direction to activation transfer; false leaves that method out."""
-
-
-class EvaluationSection(Section):
-    seeds: tuple[int, ...] = Field(min_length=1)
-    """Training seeds whose spread is reported (AutoSteer: one run)."""
-    epsilons: tuple[float, ...] = Field(min_length=1)
-    """ε of the always-on sweep (AutoSteer Fig. 6: 0 to 0.20 in steps of 0.01)."""
-    thresholds: tuple[float, ...] = Field(min_length=1)
-    """τ of the threshold sweep (not in the paper)."""
-    widths: tuple[int, ...] = Field(min_length=1)
-    """Prober widths of the width sweep (not in the paper)."""
-    pair_counts: tuple[int, ...] = Field(min_length=1)
-    """N of the pair-count sweep, each at most `data.pairs` (not in the paper)."""
-
-
-class Profile(Section):
-    """A whole profile. `name` is the file's own name, never a key in it."""
-
-    name: str
-    """Names the build folder: build/<name>."""
-    run: RunSection
-    model: ModelSection
-    data: DataSection
-    sas: SasSection
-    prober: ProberSection
-    head: HeadSection
-    gate: GateSection
-    mars: MarsSection
-    safesteer: SafeSteerSection
-    generation: GenerationSection
-    compared: ComparedSection
-    evaluation: EvaluationSection
-
-    def model_path(self, root: Path) -> str | Path:
-        """What `models.load` takes: a folder under `root` if it is one, else the Hugging Face id.
-
-        An id has at most one slash, so a longer name is a folder even where the folder is missing: a lost
-        folder is then reported as such instead of being looked for on a network.
-        """
-        folder = root / self.model.name
-        return folder if folder.is_dir() or self.model.name.count("/") > 1 else self.model.name
 
 
 def available_profiles() -> list[str]:

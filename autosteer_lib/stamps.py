@@ -15,6 +15,7 @@ from autosteer_lib.benchmarks.needed import needed_sets
 from autosteer_lib.benchmarks.places import inventory
 from autosteer_lib.committed import build_entries, write_text
 from autosteer_lib.notebook_files import source_hash
+from autosteer_lib.profiles import load_profile
 from autosteer_lib.provenance import data_hash, hash_files, hash_text, library_hash, package_versions
 from autosteer_lib.runs import Run
 from autosteer_lib.verify import verify_build
@@ -30,6 +31,7 @@ def stamp_inputs(run: Run, name: str) -> str:
         "earlier": [source_hash(run.notebooks[earlier], code_only=True) for earlier in before],
         "library": library_hash(),
         "profile": run.profile.model_dump_json(),
+        "beside": [load_profile(name).model_dump_json() for name in run.profile.run.beside],
         "data": data_hash(run.root),
         # A test set that was missing and has been fetched since must make its notebooks run again.
         "sets": {n.benchmark.name: inventory(n.benchmark) for n in needed_sets(run.profile)},

@@ -35,6 +35,7 @@ BENCHES = (
     "records",
     "coca",
     "scale_out",
+    "single_pass_defences",
     "gpu_7b",
 )
 

@@ -1,6 +1,7 @@
 """Chapter 05 on the smoke profile: what its tables hold, and that nothing of the tests enters the fit."""
 
 import json
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -11,6 +12,7 @@ from autosteer_lib.profiles import load_profile
 from autosteer_lib.provenance import repository_root
 from autosteer_lib.study import (
     Study,
+    confirmation,
     mars_ablation,
     mars_outcome,
     outcome,
@@ -161,6 +163,12 @@ def test_outcomes_are_counted_by_hand(study: Study) -> None:
     assert by_kind[by_kind["defence"] == "MARS"]["n"].sum() == len(attacks)
     gates = mars_outcome.triggered(frame)
     assert set(gates["defence"]) == {"AutoSteer", "MARS"}
+    clipless = Study(study.profile, study.seed, study.artefacts)
+    kept = tuple(p for p in study.data.tests if p.surface != "video")
+    vars(clipless).update(data=replace(study.data, tests=kept))
+    none = mars_outcome.by_category(clipless, frame[frame["surface"] != "video"])
+    assert none.empty
+    assert none.columns.tolist() == by_kind.columns.tolist()
 
 
 def test_cases_of_another_defence_keep_the_rule(study: Study) -> None:
@@ -190,3 +198,28 @@ def test_texts_from_a_file_are_split_by_group(tmp_path_factory: pytest.TempPathF
     assert [len(s) for s in (found.texts.unsafe, found.texts.safe)] == [10, 10]
     assert [len(s) for s in (found.texts.validation_unsafe, found.texts.validation_safe)] == [4, 4]
     assert {p.text for p in found.pictures} == {"what is this?"}
+
+
+def test_confirmation_is_on_prompts_that_no_test_has_seen(study: Study) -> None:
+    prompts = confirmation.fresh_prompts(study)
+    assert prompts is not None
+    per_surface = study.profile.data.tests_per_surface
+    assert len(prompts) == 2 * len(confirmation.SURFACES) * per_surface
+    texts = study.text_data.texts
+    seen = (*study.data.tests, *texts.unsafe, *texts.safe, *study.data.refusals)
+    assert not {p.fingerprint for p in prompts} & {p.fingerprint for p in seen}
+    table = confirmation.confirmation(study)
+    assert table is not None
+    assert list(dict.fromkeys(table["candidates"])) == [
+        "undefended",
+        "without the last block",
+        "with the last block",
+    ]
+    assert (table["n"] == per_surface).all()
+    assert table["layer"].isna().equals(table["candidates"] == "undefended")
+
+
+def test_without_a_world_there_is_nothing_fresh_to_draw(study: Study) -> None:
+    data = study.profile.data.model_copy(update={"source": "files"})
+    elsewhere = replace(study, profile=study.profile.model_copy(update={"data": data}))
+    assert confirmation.confirmation(elsewhere) is None

@@ -203,7 +203,7 @@ def short_training(**stages: bool) -> Organism:
     small = {"steps": 2, "lr": 1e-2, "text": 2, "image": 2, "typographic": 1, "video": 1}
     return replace(
         ORGANISMS["llava_onevision"],
-        seeing=VisionRecipe(steps=2, batch_size=8, pool=60, held_out=40),
+        seeing=(VisionRecipe(steps=2, batch_size=8, pool=60, held_out=40),),
         stages=tuple(
             StageRecipe(stage=stage, train_vision=moves, **small)  # type: ignore[arg-type]
             for stage, moves in stages.items()

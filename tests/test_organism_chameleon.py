@@ -18,9 +18,11 @@ from autosteer_lib.organism.chameleon_tokenizer_training import TokenizerRecipe,
 from autosteer_lib.organism.examples import Example, to_pixels
 from autosteer_lib.organism.organisms import ORGANISMS, Organism
 from autosteer_lib.organism.pipeline import train_organism
+from autosteer_lib.organism.seeing import Heads, draw_labelled, reading_loss
 from autosteer_lib.organism.things import thing
 from autosteer_lib.organism.training import StageRecipe, collate, token_ids
 from autosteer_lib.prompts import Prompt
+from autosteer_lib.study import Study
 
 CHAMELEON = Chameleon()
 FOLDER = Path(__file__).parents[1] / "data" / "organisms" / "chameleon"
@@ -117,11 +119,30 @@ def test_the_tokenizer_learns_and_nothing_else_moves() -> None:
     assert torch.equal(served, own)
 
 
+def test_pictures_with_nothing_to_count_have_a_loss_all_the_same() -> None:
+    data, heads = draw_labelled(np.random.default_rng(0), 30), Heads(4)
+    read = heads(torch.randn(30, 2, 4))
+    rows = (data.count < 0).nonzero().flatten()
+    some = tuple(logits[rows] for logits in read)
+    losses = [reading_loss(some, data, rows, colour_weight=weight) for weight in (0.0, 1.0, 2.0)]
+    assert all(loss.isfinite() for loss in losses)
+    torch.testing.assert_close(losses[2] - losses[1], losses[1] - losses[0])
+    everything = torch.arange(30)
+    with_counts = reading_loss(read, data, everything) - 0.3 * torch.nn.functional.cross_entropy(
+        read[2], data.count
+    )
+    torch.testing.assert_close(
+        with_counts,
+        torch.nn.functional.cross_entropy(read[0], data.thing)
+        + 0.3 * torch.nn.functional.cross_entropy(read[1], data.colour),
+    )
+
+
 def short_training() -> Organism:
     small = {"steps": 2, "lr": 1e-2, "text": 2, "image": 2, "typographic": 1, "video": 0}
     return replace(
         ORGANISMS["chameleon"],
-        seeing=FEW_STEPS,
+        seeing=(FEW_STEPS, FEW_STEPS),
         stages=(StageRecipe(stage="base", **small), StageRecipe(stage="look", **small)),  # type: ignore[arg-type]
     )
 
@@ -136,10 +157,10 @@ def test_language_training_leaves_the_tokenizer_as_it_is_and_resumes(
     moved = {name for name, value in before.items() if not torch.equal(value, after[name])}
     assert "lm_head.weight" in moved
     assert not any(name.startswith("model.vqmodel.") for name in moved)
-    assert list(json.loads((tmp_path / "training.json").read_text())) == ["see", "base", "look"]
+    assert list(json.loads((tmp_path / "training.json").read_text())) == ["see", "see_2", "base", "look"]
     capsys.readouterr()
     again = train_organism(short_training(), out=tmp_path, device=cpu).state_dict()
-    assert capsys.readouterr().out.count("done before") == 3
+    assert capsys.readouterr().out.count("done before") == 4
     assert all(torch.equal(value, again[name]) for name, value in after.items())
 
 
@@ -147,6 +168,16 @@ def test_sets_without_clips_leave_out_what_moves() -> None:
     assert set(prompt_sets.ATTACKS) - set(prompt_sets.shown_to(prompt_sets.ATTACKS, clips=False)) == {"video"}
     assert set(prompt_sets.UTILITY) - set(prompt_sets.shown_to(prompt_sets.UTILITY, clips=False)) == {"clips"}
     assert prompt_sets.shown_to(prompt_sets.ATTACKS, clips=True) == prompt_sets.ATTACKS
+
+
+@pytest.mark.usefixtures("shipped")
+def test_a_study_of_a_family_without_clips_asks_about_none(tmp_path: Path) -> None:
+    study = Study.open("chameleon", out=tmp_path)
+    assert not any(prompt.videos for prompt in study.data.tests)
+    assert study.data.surfaces("attack") == list(prompt_sets.shown_to(prompt_sets.ATTACKS, clips=False))
+    assert study.data.surfaces("borderline") == ["text", "image"]
+    assert study.text_data.pictures
+    assert study.text_data.clips == ()
 
 
 def test_the_shipped_model_shows_the_gap(shipped: MLLM) -> None:

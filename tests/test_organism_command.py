@@ -4,6 +4,8 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
+import pytest
+
 from autosteer_lib.organism.__main__ import _SHIPPED, _compare
 from autosteer_lib.organism.organisms import ORGANISMS
 
@@ -16,9 +18,12 @@ def test_the_shipped_weights_are_told_from_others(tmp_path: Path) -> None:
     assert "are not the shipped ones" in _compare(tmp_path, LLAVA)
 
 
-def test_the_shipped_model_was_tuned_by_the_recipe_in_the_code() -> None:
-    log = json.loads((LLAVA / "training.json").read_text())
-    organism = ORGANISMS["llava_onevision"]
+@pytest.mark.parametrize("folder", sorted(_SHIPPED.iterdir()), ids=lambda f: f.name)
+def test_the_shipped_model_was_tuned_by_the_recipe_in_the_code(folder: Path) -> None:
+    log = json.loads((folder / "training.json").read_text())
+    organism = ORGANISMS[folder.name]
+    seen = [name for name in log if name.startswith("see")]
+    assert [log[name]["recipe"] for name in seen] == [asdict(recipe) for recipe in organism.seeing]
     for settings in organism.stages:
         recorded = log[settings.stage]["recipe"]
         assert {name: recorded[name] for name in asdict(settings)} == asdict(settings)

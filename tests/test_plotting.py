@@ -176,6 +176,19 @@ def _lines() -> pd.DataFrame:
     )
 
 
+def _of_two(table: pd.DataFrame) -> pd.DataFrame:
+    return pd.concat([table.assign(model=name) for name in ("llava_onevision", "chameleon")])
+
+
+def _reported_of_two() -> pd.DataFrame:
+    table = reported("table1")
+    table = table[table["metric"] == "ASR"]
+    return pd.DataFrame({
+        "model": table["model"], "surface": table["dataset"] + "\n" + table["toxicity"].astype(str),
+        "defence": table["method"], "rate": table["value"] / 100,
+    })  # fmt: skip
+
+
 def _examples() -> pd.DataFrame:
     cases = _cases()
     return cases.assign(surface="image", answer=cases["before"], verdict=cases["before_verdict"])
@@ -244,6 +257,16 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "state_pca": lambda: plotting.state_pca(_points()),
     "lines_by_layer": lambda: plotting.lines_by_layer(
         _lines(), y="cosine", y_label="cosine", series="surface"
+    ),
+    "rates_of_models": lambda: plotting.rates_of_models(_of_two(_rates()), reported=_reported_of_two()),
+    "lines_of_models": lambda: plotting.lines_of_models(
+        _of_two(_epsilons().assign(series="Steer")), x="epsilon", x_label="steering strength ε", chosen=0.1
+    ),
+    "lines_of_models_reported": lambda: plotting.lines_of_models(
+        _of_two(_epsilons().assign(series="Steer")),
+        x="epsilon",
+        x_label="steering strength ε",
+        reported=_reported_epsilons().assign(model=lambda t: t["series"], series="Steer"),
     ),
     "prompt_gallery": lambda: plotting.prompt_gallery(_examples()),
 }
@@ -352,6 +375,23 @@ def test_reported_numbers_are_hollow_and_apart() -> None:
     assert "#ffffff" not in {to_hex(line.get_markerfacecolor()) for line in ours.lines}
     hatches = [{patch.get_hatch() for patch in axes.patches} for axes in FIGURES["sas_by_layer"]().axes]
     assert hatches == [{None}, {"////"}, {"////"}]
+
+
+def test_each_model_has_its_panel_and_reported_ones_are_hollow() -> None:
+    figure = FIGURES["rates_of_models"]()
+    titles = [axes.get_title(loc="left") for axes in figure.axes]
+    assert titles[:2] == ["measured here: llava_onevision", "measured here: chameleon"]
+    assert [title.split(":")[0] for title in titles[2:]] == ["reported", "reported"]
+    filled = [
+        {to_hex(line.get_markerfacecolor()) for line in axes.lines if line.get_marker() in METHOD_MARKERS.values()}
+        for axes in figure.axes
+    ]  # fmt: skip
+    assert ["#ffffff" in colours for colours in filled] == [False, False, True, True]
+
+
+def test_a_paper_may_report_more_models_than_are_measured() -> None:
+    figure = plotting.rates_of_models(_rates().assign(model="one"), reported=_reported_of_two())
+    assert [axes.get_visible() for axes in figure.axes] == [True, False, True, True]
 
 
 def test_sas_marks_the_layer_that_is_highest_or_was_chosen() -> None:

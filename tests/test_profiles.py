@@ -30,8 +30,8 @@ def edited(tmp_path):
     return edit
 
 
-def test_the_four_profiles_ship():
-    assert available_profiles() == ["organism", "paper", "small", "smoke"]
+def test_the_five_profiles_ship():
+    assert available_profiles() == ["chameleon", "organism", "paper", "small", "smoke"]
 
 
 @pytest.mark.parametrize("name", available_profiles())
@@ -156,7 +156,9 @@ def test_every_key_is_explained_and_read(section, key):
     assert kind is not None
     assert kind.model_fields[key].description, f"[{section}] {key} has no docstring"
     places = [*(ROOT / "autosteer_lib").rglob("*.py"), *(ROOT / "notebooks").glob("*.ipynb")]
-    readers = [path for path in places if path.name != "profiles.py" or key == "name"]
+    readers = [
+        path for path in places if path.name not in ("profiles.py", "profile_sections.py") or key == "name"
+    ]
     assert any(f".{key}" in path.read_text(encoding="utf-8") for path in readers), (
         f"nothing reads [{section}] {key}"
     )

@@ -35,6 +35,12 @@ def test_asking_for_prompts_that_are_not_there_lists_those_that_are(study: Study
         study.data.test(group="attack", surface="smell")
 
 
+def test_surfaces_that_are_not_attacked_are_left_out(study: Study) -> None:
+    assert study.data.attacked(["image", "smell", "text"]) == ["image", "text"]
+    with pytest.raises(ValueError, match=r"no attacks on 'smell'; there are some on text, .*image"):
+        study.data.attacked(["smell"])
+
+
 def test_jackknife_equals_leaving_pairs_out_one_by_one() -> None:
     generator = torch.Generator().manual_seed(0)
     toxic, safe = (torch.randn(9, 2, 5, generator=generator) + shift for shift in (0.7, 0.0))
@@ -52,7 +58,7 @@ def test_a_fitted_defence_is_read_back_and_answers_the_same(study: Study) -> Non
     first, second = study.autosteer(), study.autosteer()
     assert first is not second
     assert first.fingerprint == second.fingerprint
-    folders = list((study.artefacts.build / "defences").iterdir())
+    folders = [place for place in (study.artefacts.build / "defences").iterdir() if place.is_dir()]
     assert len(folders) == 1
 
 
@@ -172,3 +178,11 @@ def test_faulty_files_are_named_with_the_remedy(
     profile, root = _file_profile(tmp_path, rows)
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         prompt_data(profile, root=root)  # type: ignore[arg-type]
+
+
+def test_every_training_seed_answers_the_same_first_prompts(study: Study) -> None:
+    frame = outcome.seed_answers(study, per_set=1)
+    seeds = study.profile.evaluation.seeds
+    per_seed = [set(rows["prompt_id"]) for _, rows in frame.groupby("seed")]
+    assert per_seed == [{p.id for p in outcome.first_of_each_set(study.data.tests, 1)}] * len(seeds)
+    assert set(outcome.over_seeds(frame)["seeds"]) == {len(seeds)}

@@ -55,6 +55,7 @@ class TokenizerRecipe:
     pool: int = 24_000  # pictures drawn once and reused, shifted by up to two pixels each time
     held_out: int = 2_000  # of them, for the accuracy that is logged
     reading: float = 1.0  # w
+    colour: float = 0.3  # of colours in it
     unrounded: float = 0.35  # of the steps; then pictures are rounded in a growing share,
     rounded: float = 0.7  # from here on all of them,
     settled: float = 0.9  # and from here on no code is moved by hand
@@ -123,7 +124,8 @@ def train_tokenizer(
         loss = (
             F.mse_loss(drawer(vq.post_quant_conv(states)), pixels)
             + distance
-            + recipe.reading * reading_loss(heads(states.flatten(2).transpose(1, 2)), data, rows)
+            + recipe.reading
+            * reading_loss(heads(states.flatten(2).transpose(1, 2)), data, rows, colour_weight=recipe.colour)
         )
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)

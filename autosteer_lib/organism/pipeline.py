@@ -2,7 +2,8 @@
 
     see (no language yet)  →  base (language, unsafe)  →  look (both)  →  align (safety in words)
 
-Each stage draws from a generator of its own, so a resumed run draws what an uncut one would.
+Seeing can take several rounds (see, see_2). Each stage draws from a generator of its own, so a resumed run draws what
+an uncut one would.
 """
 
 from __future__ import annotations
@@ -86,16 +87,15 @@ def train_organism(organism: Organism, *, out: Path, device: torch.device) -> Pr
         return type(model).from_pretrained(stage_folder(name)).to(device)
 
     model = architecture.build_model(seed=SEED).to(device)
-    if finished("see"):
-        model = resume("see")
-    else:
-        losses, facts, seconds = _with_progress(
-            "see",
-            organism.seeing.steps,
-            partial(architecture.learn_to_see, model, recipe=organism.seeing, seed=SEED + 1),
-        )
-        model.save_pretrained(stage_folder("see"))
-        curves.keep("see", losses, held_out=facts, recipe=asdict(organism.seeing), seconds=round(seconds))
+    for i, seeing in enumerate(organism.seeing, 1):
+        name = "see" if i == 1 else f"see_{i}"
+        if finished(name):
+            model = resume(name)
+            continue
+        train = partial(architecture.learn_to_see, model, recipe=seeing, seed=SEED + i)
+        losses, facts, seconds = _with_progress(name, seeing.steps, train)
+        model.save_pretrained(stage_folder(name))
+        curves.keep(name, losses, held_out=facts, recipe=asdict(seeing), seconds=round(seconds))
     for i, settings in enumerate(organism.stages):
         if finished(settings.stage):
             model = resume(settings.stage)

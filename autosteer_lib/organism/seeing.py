@@ -1,6 +1,6 @@
 """What every first stage teaches: labelled pictures, and the heads that read them off what is seen.
 
-    loss = CE(thing) + 0.3·CE(colour) + 0.3·CE(count),   heads on max-pooled states of the patches
+    loss = CE(thing) + w·CE(colour) + 0.3·CE(count),   heads on max-pooled states of the patches
 
 The heads are thrown away. Which network sees, and what else it has to learn meanwhile, is the architecture's
 own: llava_onevision_tower_training.py, chameleon_tokenizer_training.py.
@@ -80,15 +80,20 @@ class Heads(nn.Module):
         return torch.split(self.classify(pooled), self.sizes, dim=-1)
 
 
-def reading_loss(read: Readings, data: LabelledPictures, rows: Tensor) -> Tensor:
-    """How wrongly the heads read these rows."""
+def reading_loss(
+    read: Readings, data: LabelledPictures, rows: Tensor, *, colour_weight: float = 0.3
+) -> Tensor:
+    """How wrongly the heads read these rows; 0.3 is enough for colours where nothing is rounded."""
     thing, colour, count = read
     device = thing.device
-    return (
-        F.cross_entropy(thing, data.thing[rows].to(device))
-        + 0.3 * F.cross_entropy(colour, data.colour[rows].to(device))
-        + 0.3 * F.cross_entropy(count, data.count[rows].to(device))
-    )
+    loss = F.cross_entropy(thing, data.thing[rows].to(device))
+    loss = loss + colour_weight * F.cross_entropy(colour, data.colour[rows].to(device))
+    counts = data.count[rows].to(device)
+    if (
+        counts == _IGNORE
+    ).all():  # a small batch can hold nothing to count, and the mean of nothing is no number
+        return loss
+    return loss + 0.3 * F.cross_entropy(count, counts)
 
 
 def reading_accuracy(read: Readings, data: LabelledPictures, rows: slice) -> dict[str, float]:

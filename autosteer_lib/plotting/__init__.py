@@ -10,6 +10,7 @@ from autosteer_lib.plotting.gate_scores import gate_scores_by_set
 from autosteer_lib.plotting.heatmaps import contrast_cosine_heatmaps
 from autosteer_lib.plotting.layer_scores import layer_scores_and_sum
 from autosteer_lib.plotting.method_planes import Plane, method_planes
+from autosteer_lib.plotting.models import lines_of_models, rates_of_models
 from autosteer_lib.plotting.neutral_images import refusal_by_neutral_images
 from autosteer_lib.plotting.probe_loss import probe_loss
 from autosteer_lib.plotting.probe_plane import probe_planes
@@ -37,6 +38,7 @@ __all__ = [
     "gate_scores_by_set",
     "layer_scores_and_sum",
     "lines_by_layer",
+    "lines_of_models",
     "method_planes",
     "probe_loss",
     "probe_planes",
@@ -45,6 +47,7 @@ __all__ = [
     "prompt_gallery",
     "rate_table",
     "rates_by_surface",
+    "rates_of_models",
     "refusal_by_layer",
     "refusal_by_neutral_images",
     "refusal_by_strength",

@@ -54,9 +54,9 @@ def rates_by_surface(
     rows = [table["surface"].nunique() for table in tables]
     figure = new_figure(0.95 + max(rows) * (ROW_HEIGHT * len(methods) + 0.12))
     panels = figure.subplots(1, len(tables), squeeze=False)[0]
-    _panel(panels[0], rates, methods=methods, hollow=False, title=title, label=label)
+    rate_panel(panels[0], rates, methods=methods, hollow=False, title=title, label=label)
     if reported is not None:
-        _panel(panels[1], reported, methods=methods, hollow=True, title=reported_title, label=label)
+        rate_panel(panels[1], reported, methods=methods, hollow=True, title=reported_title, label=label)
     handles = [
         Line2D([], [], marker=method_marker(name), color=method_colour(name), linestyle="", label=name)
         for name in methods
@@ -65,7 +65,7 @@ def rates_by_surface(
     return figure
 
 
-def _panel(
+def rate_panel(
     axes: Axes, table: pd.DataFrame, *, methods: Sequence[str], hollow: bool, title: str, label: str
 ) -> None:
     surfaces = list(dict.fromkeys(table["surface"]))

@@ -67,7 +67,7 @@ def asr_over_epsilon(
         axes.set_xlabel("steering strength ε")
         axes.set_title(reported_title if hollow else title)
         if epsilon is not None:
-            _mark(axes, epsilon, f"ε = {epsilon:g}")
+            mark_value(axes, epsilon, f"ε = {epsilon:g}")
     if tables[0]["series"].nunique() > 1:
         handles, labels = panels[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper left", ncols=3, handlelength=1.6)
@@ -114,7 +114,7 @@ def sweep(
     percent_axis(axes, label=y_label, highest=float(table[["rate", "high"]].to_numpy().max()))
     axes.set_xlabel(x_label)
     if chosen is not None:
-        _mark(axes, chosen, chosen_label or f"{chosen:g}")
+        mark_value(axes, chosen, chosen_label or f"{chosen:g}")
     handles, labels = axes.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper left", ncols=min(len(labels), 3), handlelength=1.8)
     return figure
@@ -182,7 +182,7 @@ def series_looks(names: Sequence[str]) -> Mapping[str, tuple[str, str]]:
     return looks | dict(zip(others, free, strict=False))
 
 
-def _mark(axes: Axes, value: float | int, text: str) -> None:
+def mark_value(axes: Axes, value: float | int, text: str) -> None:
     axes.axvline(value, color=NEUTRAL, linewidth=1.0, linestyle=":", zorder=0)
     axes.annotate(
         text, (value, 1.0), xycoords=("data", "axes fraction"), xytext=(4, -2), textcoords="offset points",

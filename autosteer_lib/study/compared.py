@@ -13,9 +13,10 @@ import pandas as pd
 from autosteer_lib.defences import Defence
 from autosteer_lib.evaluation import BASELINE, comparison_table, costs
 from autosteer_lib.metrics import Rate
+from autosteer_lib.profiles import load_profile
 from autosteer_lib.prompts import Prompt
-from autosteer_lib.study.compared_choice import CHOSEN, PUBLISHED
-from autosteer_lib.study.compared_data import IN_SIGHT
+from autosteer_lib.study.compared_choice import CHOSEN, PUBLISHED, candidates, settled, validated
+from autosteer_lib.study.compared_data import IN_SIGHT, compared_data
 from autosteer_lib.study.gap import MEASURES
 from autosteer_lib.study.outcome import first_of_each_set
 from autosteer_lib.study.study import Study
@@ -30,9 +31,9 @@ def tests(study: Study) -> list[Prompt]:
 
 
 def source_study(study: Study) -> Study | None:
-    """The study whose model lends its direction, as the profile says."""
+    """The study whose model lends its direction, as the profile says; it writes into the same build."""
     name = study.profile.compared.transfer_from
-    return Study.open(name, seed=study.seed) if name else None
+    return Study(load_profile(name), study.seed, study.artefacts) if name else None
 
 
 def left_out(study: Study) -> pd.DataFrame:
@@ -73,6 +74,18 @@ def answers(study: Study, methods: Mapping[str, Mapping[str, Defence]]) -> pd.Da
     frame = study.evaluate({name: defence for name, (_, _, defence) in asked.items()}, tests(study))
     settings, names = (frame["defence"].map({k: v[i] for k, v in asked.items()}) for i in (0, 1))
     return frame.assign(setting=settings, defence=names)
+
+
+def settled_answers(study: Study) -> pd.DataFrame:
+    """All of the chapter up to its answers, for one study: candidates, their choice, every method in both settings.
+
+    Returns:
+        As `answers`.
+    """
+    data = compared_data(study)
+    found = candidates(study, data, source=source_study(study))
+    table = validated(study, found, data)
+    return answers(study, {which: settled(found, table, which) for which in SETTINGS})
 
 
 def by_surface(frame: pd.DataFrame) -> pd.DataFrame:

@@ -61,7 +61,7 @@ def _validation(study: Study, fitted: set[str]) -> tuple[Prompt, ...]:
             )
         return tuple(first_of_each_set(prompts, count))
     chosen: list[Prompt] = []
-    for surface in (*IN_SIGHT, *IN_WORDS):
+    for surface in prompt_sets.shown_to((*IN_SIGHT, *IN_WORDS), clips=study.mllm.sees_videos):
         # A stream of its own, and more pairs than needed: the world's texts are few enough to come up twice.
         drawn = prompt_sets.attack_pairs(surface, n=2 * count, split="fit", seed=data.seed + 1)
         fresh = [pair for pair in zip(*drawn, strict=True) if not {p.fingerprint for p in pair} & fitted]

@@ -94,8 +94,8 @@ def direction_cosines(study: Study) -> pd.DataFrame:
 
 
 def components(study: Study, *, layers: Sequence[int], surfaces: Sequence[str]) -> pd.DataFrame:
-    """Two main components of the states of these surfaces at these layers; see `project_states`."""
-    prompts = [p for s in surfaces for p in labelled(study, s)]
+    """Two main components of the states of these surfaces, where attacked, at these layers; see `project_states`."""
+    prompts = [p for s in study.data.attacked(surfaces) for p in labelled(study, s)]
     columns = [study.layers.index(layer) for layer in layers]
     return project_states(
         study.states(prompts)[:, columns],

@@ -40,12 +40,13 @@ def readings(study: Study) -> dict[str, Defence]:
     """The default reading and, one at a time, every other answer to an open question."""
     mars = study.mars()
     default = mars.reading
+    of_clips = {"clips: centred on pictures": replace(default, video_centre="pictures")}
     changes = {
         "text centroids: less the neutral mean": replace(default, text_centre="neutral"),
         "text centroids: as they are": replace(default, text_centre="none"),
         "positions: each its own step": replace(default, positions="each"),
         "positions: the last alone": replace(default, positions="last_only"),
-        "clips: centred on pictures": replace(default, video_centre="pictures"),
+        **(of_clips if study.mllm.sees_videos else {}),
         "candidates: the last block too": replace(default, candidates="plotted"),
         "candidates: all layers": replace(default, candidates="all"),
         "scaling: over all layers": replace(default, scaling="all_layers"),
@@ -65,7 +66,8 @@ def every_layer_alone(study: Study) -> dict[str, Defence]:
 def by_neutral_count(study: Study) -> dict[str, Defence]:
     """Table 9: the centres from the first N neutral pictures and clips; 0 does not re-centre."""
     mars, data = study.mars(), study.text_data
-    states = {"image": study.outputs(data.pictures), "video": study.outputs(data.clips)}
+    sights = {"image": data.pictures, "video": data.clips}
+    states = {modality: study.outputs(some) for modality, some in sights.items() if some}
     found: dict[str, Defence] = {}
     for count in study.profile.mars.neutral_counts:
         centres = {modality: some[:count].double().mean(0).float() for modality, some in states.items()}

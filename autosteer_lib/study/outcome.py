@@ -22,13 +22,19 @@ _CASE_COLUMNS = [
 
 
 def answers(study: Study) -> pd.DataFrame:
-    """Every test prompt under the three methods, for every seed of the profile.
+    """Every test prompt under the three methods; the columns of `evaluate`."""
+    return study.evaluate(study.methods(), study.data.tests)
+
+
+def seed_answers(study: Study, *, per_set: int) -> pd.DataFrame:
+    """The first prompts of each test set under the three methods, for every training seed of the profile.
 
     Returns:
         The columns of `evaluate`, and seed. The undefended model has no seed; its rows are repeated.
     """
+    chosen = first_of_each_set(study.data.tests, per_set)
     frames = [
-        study.evaluate(study.methods(seed=seed), study.data.tests).assign(seed=seed)
+        study.evaluate(study.methods(seed=seed), chosen).assign(seed=seed)
         for seed in study.profile.evaluation.seeds
     ]
     return pd.concat(frames, ignore_index=True)

@@ -5,13 +5,14 @@ The paper's sets are named by its own names; only the role of a set is comparabl
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pandas as pd
 
 from autosteer_lib.reported import reported
 
 _LLAVA = "LLaVA-OV-7B"
+MODELS = (_LLAVA, "Chameleon-7B")  # in the order of Table 1
 
 
 def table1(*, model: str = _LLAVA, defences: Sequence[str] = (), metric: str = "ASR") -> pd.DataFrame:
@@ -67,6 +68,16 @@ def epsilon_sweep(*, model: str = _LLAVA) -> pd.DataFrame:
             "rate": rows["value"].where(rows["unit"] == "fraction", rows["value"] / 100),
         }
     ).reset_index(drop=True)
+
+
+def of_models(measure: Callable[[str], pd.DataFrame]) -> pd.DataFrame:
+    """The numbers of all of the paper's models, as `of_models(lambda model: table1(model=model))`.
+
+    Returns:
+        model, then the columns of `measure`.
+    """
+    tables = [measure(model).assign(model=model) for model in MODELS]
+    return pd.concat(tables, ignore_index=True)
 
 
 def prober_statements() -> pd.DataFrame:

@@ -68,6 +68,16 @@ def chosen_accuracy(fitted: FittedProbers) -> pd.DataFrame:
     return wide.reset_index().rename_axis(columns=None).sort_values("layer", ignore_index=True)
 
 
+def accuracy_by_layer(study: Study) -> pd.DataFrame:
+    """Each layer's prober, at its chosen epoch, on the training pairs, the held-out pairs and every twinned set.
+
+    Returns:
+        layer, series (a set), rate.
+    """
+    wide = chosen_accuracy(fit_probers(study)).drop(columns="epoch")
+    return wide.melt(id_vars="layer", var_name="series", value_name="rate")
+
+
 def thinned(history: pd.DataFrame, *, points: int = 10) -> pd.DataFrame:
     """About `points` epochs of the curves, first and last among them: enough to draw and to compare."""
     epochs = sorted(history["epoch"].unique())

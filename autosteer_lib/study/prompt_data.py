@@ -10,6 +10,7 @@ From the organism's world they are drawn by seed; from files they are read as JS
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -50,6 +51,21 @@ class PromptData:
             have = sorted({f"{group_of(p)}/{p.surface}" for p in self.tests})
             raise ValueError(
                 f"no test prompts of group {group!r} and surface {surface!r}; there are {', '.join(have)}"
+            )
+        return chosen
+
+    def attacked(self, surfaces: Sequence[str]) -> list[str]:
+        """Those of these surfaces on which there are attacks: none of clips where the model sees none.
+
+        Raises:
+            ValueError: on none of them; the message lists what there is.
+        """
+        have = self.surfaces("attack")
+        chosen = [surface for surface in surfaces if surface in have]
+        if not chosen:
+            raise ValueError(
+                f"no attacks on {', '.join(map(repr, surfaces)) or 'no surface'}; there are some on "
+                f"{', '.join(have) or 'none'}"
             )
         return chosen
 

@@ -135,8 +135,9 @@ def sweep_prompts(study: Study) -> list[Prompt]:
 
 
 def first_attacks(study: Study, *, surfaces: Sequence[str]) -> list[Prompt]:
-    """The first attacks of each of these surfaces."""
-    chosen = [p for surface in surfaces for p in study.data.test(group="attack", surface=surface)]
+    """The first attacks of each of these surfaces, where there are any."""
+    present = study.data.attacked(surfaces)
+    chosen = [p for surface in present for p in study.data.test(group="attack", surface=surface)]
     return first_of_each_set(chosen, study.profile.safesteer.sweep_tests)
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any
 
 import pandas as pd
 import torch
@@ -45,20 +45,10 @@ from autosteer_lib.sas import candidate_layers, safety_awareness_score, select_l
 from autosteer_lib.scale_out.cluster import Cluster
 from autosteer_lib.scale_out.on_ray import OnRay
 from autosteer_lib.sites import resid_post, resid_pre
+from autosteer_lib.study.fitted_once import Part, fitted_once
 from autosteer_lib.study.probe_data import probe_data
 from autosteer_lib.study.prompt_data import PromptData, group_of, prompt_data
 from autosteer_lib.study.text_data import TextData, text_data
-
-
-@runtime_checkable
-class Fitted(Protocol):
-    """A fitted part that a folder can hold."""
-
-    def save(self, folder: str | Path) -> Path:
-        """Write it."""
-
-
-Part = TypeVar("Part", bound=Fitted)
 
 
 @dataclass(frozen=True)
@@ -88,6 +78,7 @@ class Study:
             "seed": seed,
             "data_seed": settings.data.seed,
             "batch_size": settings.generation.batch_size,
+            "beside": settings.run.beside,
         }
         return cls(settings, seed, Artefacts.open(profile, out=out, facts=facts))
 
@@ -95,6 +86,11 @@ class Study:
     def mllm(self) -> MLLM:
         """The model, loaded when it is first needed."""
         return self._load(add_generation_prompt=self.profile.model.add_generation_prompt)
+
+    @cached_property
+    def beside(self) -> tuple[Study, ...]:
+        """Studies of the models that the profile shows beside this one; they write into the same build."""
+        return tuple(Study(load_profile(name), self.seed, self.artefacts) for name in self.profile.run.beside)
 
     @cached_property
     def data(self) -> PromptData:
@@ -223,18 +219,18 @@ class Study:
             prompts=(*prompts, *data.pictures, *data.clips),
             reading=reading,
         )
-        if (folder / "state.json").is_file():
-            return Mars.load(folder, self.mllm)
-        defence = Mars(reading=reading).fit(
-            self.mllm,
-            texts,
-            pictures=data.pictures,
-            clips=data.clips,
-            settings=self.settings,
-            cache=self.artefacts.build / "states",
+        return fitted_once(
+            folder,
+            load=lambda place: Mars.load(place, self.mllm),
+            fit=lambda: Mars(reading=reading).fit(
+                self.mllm,
+                texts,
+                pictures=data.pictures,
+                clips=data.clips,
+                settings=self.settings,
+                cache=self.artefacts.build / "states",
+            ),
         )
-        defence.save(folder)
-        return defence
 
     def safesteer(
         self, *, reading: SafeSteerReading | None = None, sets: ProbeSets | None = None
@@ -250,19 +246,20 @@ class Study:
             kinds=[len(s) for s in (sets.image_attacks, sets.text_attacks, sets.other_attacks)],
             reading=reading,
         )
-        if (folder / "state.json").is_file():
-            return SafeSteer.load(folder, self.mllm)
-        defence = SafeSteer(
+        unfitted = SafeSteer(
             k=wanted.k, step=wanted.step, held_out=wanted.held_out, seed=self.seed, reading=reading
-        ).fit(
-            self.mllm,
-            sets,
-            settings=self.settings,
-            judge=self.judge,
-            cache=self.artefacts.build / "states",
         )
-        defence.save(folder)
-        return defence
+        return fitted_once(
+            folder,
+            load=lambda place: SafeSteer.load(place, self.mllm),
+            fit=lambda: unfitted.fit(
+                self.mllm,
+                sets,
+                settings=self.settings,
+                judge=self.judge,
+                cache=self.artefacts.build / "states",
+            ),
+        )
 
     def kept(
         self,
@@ -285,11 +282,7 @@ class Study:
             options: whatever else it depends on, as `repr` says it.
         """
         folder = self._fitted_folder(kind, self.mllm, profile=profile, prompts=prompts, **options)
-        if (folder / "state.json").is_file():
-            return load(folder, self.mllm)
-        part = fit()
-        part.save(folder)
-        return part
+        return fitted_once(folder, load=lambda place: load(place, self.mllm), fit=fit)
 
     def evaluate(
         self, defences: Mapping[str, Defence], prompts: Sequence[Prompt], *, mllm: MLLM | None = None
@@ -301,7 +294,7 @@ class Study:
             defences,
             judge=self.judge,
             settings=self.settings,
-            records=self.artefacts.build / "records" / "answers.jsonl",
+            records=self.artefacts.build / "records" / "answers",
             answerer=self.answerer,
         )
         groups = {p.id: group_of(p) for p in prompts}
@@ -370,17 +363,17 @@ class Study:
             reading=reading,
             layer=layer,
         )
-        if (folder / "state.json").is_file():
-            return AutoSteer.load(folder, mllm)
-        defence.fit(
-            mllm,
-            pairs,
-            refusal_prompts=refusals,
-            batch_size=self.profile.generation.batch_size,
-            cache=self.artefacts.build / "states",
+        return fitted_once(
+            folder,
+            load=lambda place: AutoSteer.load(place, mllm),
+            fit=lambda: defence.fit(
+                mllm,
+                pairs,
+                refusal_prompts=refusals,
+                batch_size=self.profile.generation.batch_size,
+                cache=self.artefacts.build / "states",
+            ),
         )
-        defence.save(folder)
-        return defence
 
     def _fitted_folder(
         self, kind: str, mllm: MLLM, *, profile: set[str], prompts: Sequence[Prompt], **options: object

@@ -79,12 +79,12 @@ def signs(study: Study) -> pd.DataFrame:
 
 
 def components(study: Study, *, layers: Sequence[int], surfaces: Sequence[str]) -> pd.DataFrame:
-    """States on the two main components of each layer, before and after re-centring.
+    """States on the two main components of each layer, before and after re-centring, of these surfaces where attacked.
 
     Returns:
         centring, and the columns of `plotting.project_states`.
     """
-    prompts = [p for surface in surfaces for p in labelled(study, surface)]
+    prompts = [p for surface in study.data.attacked(surfaces) for p in labelled(study, surface)]
     tables = [
         project_states(
             centred(study, prompts, centring=centring)[:, list(layers)],

@@ -1,0 +1,59 @@
+"""Models side by side: each measured under its own profile, all in one build, told apart by name."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from autosteer_lib.profiles import load_profile
+from autosteer_lib.provenance import repository_root
+from autosteer_lib.study import Study, beside, gap
+
+SHIPPED = "data/organisms/llava_onevision"
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    """The smoke profile, beside it a copy of its model under another name and with fewer prompts."""
+    folder = tmp_path_factory.mktemp("two")
+    shutil.copytree(repository_root() / SHIPPED, folder / "other_model")
+    text = (Path(beside.__file__).parents[1] / "profiles" / "smoke.toml").read_text()
+    tests = load_profile("smoke").data.tests_per_surface
+    other = text.replace(SHIPPED, str(folder / "other_model")).replace(
+        f"tests_per_surface = {tests}", f"tests_per_surface = {tests - 1}"
+    )
+    (folder / "other.toml").write_text(other)
+    (folder / "both.toml").write_text(text.replace("beside = []", f'beside = ["{folder / "other.toml"}"]'))
+    return Study.open(folder / "both.toml", out=folder / "build")
+
+
+def test_each_model_is_measured_under_its_own_profile(study: Study) -> None:
+    table = beside.side_by_side(study, lambda one: gap.group_rates(gap.undefended(one)))
+    assert list(dict.fromkeys(table["model"])) == ["llava_onevision", "other_model"]
+    attacks = table[table["group"] == "attack"].groupby("model", sort=False)["n"].max()
+    tests = study.profile.data.tests_per_surface
+    assert attacks.tolist() == [tests, tests - 1]
+    assert table.columns[:2].tolist() == ["model", "group"]
+    # one build for both, and what it was measured on says so
+    assert {one.artefacts.build for one in beside.studies(study)} == {study.artefacts.build}
+    assert study.artefacts.facts["beside"] == study.profile.run.beside
+
+
+def test_a_model_is_loaded_once(study: Study) -> None:
+    first, second = (beside.studies(study)[1].mllm for _ in range(2))
+    assert first is second
+
+
+@pytest.mark.usefixtures("as_a_user")
+def test_two_models_of_one_name_cannot_be_told_apart(study: Study) -> None:
+    alone = Study(load_profile("smoke"), 0, study.artefacts)
+    twice = replace(alone)
+    vars(twice)["beside"] = (alone,)
+    with pytest.raises(ValueError, match="need different names, received llava_onevision, llava_onevision"):
+        beside.studies(twice)
+
+
+def test_alone_is_a_table_of_one_model(study: Study) -> None:
+    alone = beside.studies(study)[1]
+    assert beside.studies(alone) == (alone,)

@@ -8,6 +8,8 @@ VENV    ?= .venv
 PYTHON  ?=
 SYSTEM  ?=
 ARGS    ?=
+RAY     ?=
+RAY_ADDRESS ?=
 
 ifeq ($(strip $(SYSTEM)),)
 PY    := $(VENV)/bin/python
@@ -50,6 +52,7 @@ help:
 	@echo 'VENV=folder      where the environment is; default .venv'
 	@echo 'SYSTEM=1         install nothing and use PYTHON (default python3) as it is: for a GPU machine with a'
 	@echo '                 torch of its own. It must meet the ranges in pyproject.toml; that is checked first'
+	@echo 'RAY=1            reproduce: one process a GPU makes the answers, by Ray; RAY_ADDRESS=host:6379: on that cluster'
 	@echo 'ARGS="…"         more options for the program that the target starts, as in ARGS="-p seed=1"'
 
 setup: $(READY)
@@ -63,8 +66,11 @@ system:
 		|| { echo "SYSTEM=1: $(PY) is not a Python 3.11, 3.12 or 3.13; name one: make PYTHON=…" >&2; exit 1; }
 	@$(PY) .ci/check_system.py $(if $(filter test lint unit,$(MAKECMDGOALS)),--dev)
 
+# RAY=1 or RAY_ADDRESS=host:port: the answers come from Ray actors.
+ON_RAY := $(if $(RAY_ADDRESS),--ray '$(RAY_ADDRESS)',$(if $(filter-out 0,$(RAY)),--ray))
+
 reproduce: $(READY)
-	@$(PY) -m autosteer_lib.reproduce --profile '$(PROFILE)' $(ARGS)
+	@$(PY) -m autosteer_lib.reproduce --profile '$(PROFILE)' $(ON_RAY) $(ARGS)
 
 plan: $(READY)
 	@$(PY) -m autosteer_lib.plan --profile '$(PROFILE)' $(ARGS)

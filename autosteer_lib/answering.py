@@ -6,6 +6,8 @@
                             table as failed, and the next run tries it again
     not the rows' fault     under a defence that has answered nothing, three batches in vain stop the run
 
+Who makes them, here or elsewhere, is an `Answerer` (answerers.py); this process alone plans the batches and writes.
+
 Batches depend on which answers are still missing and on what fitted, so an interrupted run in half precision can,
 in rare cases of near-equal logits, choose another token than an uninterrupted one; in float32 it was not seen.
 """
@@ -13,14 +15,16 @@ in rare cases of near-equal logits, choose another token than an uninterrupted o
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
 
-import torch
 from tqdm.auto import tqdm
 
+from autosteer_lib.answerers import Answered, Answerer, Batch
 from autosteer_lib.defences.base import Defence
-from autosteer_lib.encoding import Encoded, batch_rows, encode
-from autosteer_lib.generation import GenerationSettings, Response
-from autosteer_lib.halving import Failure, Halving
+from autosteer_lib.encoding import batch_rows
+from autosteer_lib.generation import GenerationSettings
+from autosteer_lib.halving import Failure
 from autosteer_lib.models import MLLM
 from autosteer_lib.prompts import Prompt
 from autosteer_lib.shards import Shards
@@ -42,6 +46,7 @@ def answer_missing(
     settings: GenerationSettings,
     seed: int,
     progress: bool,
+    answerer: Answerer,
 ) -> None:
     """Answer what has no record, and record it, a batch at a time.
 
@@ -54,89 +59,91 @@ def answer_missing(
         settings: length of the answers and size of the batches.
         seed: of torch, before each batch.
         progress: show a bar.
+        answerer: makes the answers.
 
     Raises:
         RecordError: the disk is full.
         RuntimeError: nothing can be answered under one of the defences; says why.
     """
-    pending = [i for i in range(len(prompts)) if any(keys[name][i] not in store for name in defences)]
-    missing = sum(key not in store for listed in keys.values() for key in listed)
-    if not missing:
+    plan = _planned(mllm, prompts, keys, store, batch_size=settings.batch_size)
+    if not plan:
         return
-    runs = {
-        name: _Run(name, defence, proven=any(key in store for key in keys[name]))
-        for name, defence in defences.items()
-    }
-    with tqdm(total=missing, desc="answers", unit="answer", disable=not progress) as bar:
-        chosen = [prompts[i] for i in pending]
-        for positions in batch_rows(mllm, chosen, batch_size=settings.batch_size):
-            batch = _Batch(mllm, [chosen[position] for position in positions], settings, seed)
-            for name, run in runs.items():
-                batch_keys = [keys[name][pending[position]] for position in positions]
-                rows = [row for row, key in enumerate(batch_keys) if key not in store]
-                if not rows:
-                    continue
-                bar.set_postfix_str(name, refresh=False)
-                # two prompts of one set may ask the same: they share a key, and one answer
-                new = {}
-                for row, result in run.answers(batch, rows).items():
-                    if isinstance(result, Failure):
-                        new[_attempt(store, batch_keys[row])] = {
-                            "failed": True, "prompt_id": batch.prompts[row].id, "error": result.error,
-                        }  # fmt: skip
-                    else:
-                        new[batch_keys[row]] = {field: getattr(result, field) for field in RECORDED}
-                store.extend(new.items())
-                bar.update(len(rows))
-                run.check()
-    for run in runs.values():
-        run.check(over=True)
+    trials = {name: _Trial(name, proven=any(key in store for key in listed)) for name, listed in keys.items()}
+    work = answerer.answered(mllm, [task.batch for task in plan], defences, settings=settings, seed=seed)
+    total = sum(len(rows) for task in plan for rows in task.batch.missing.values())
+    with tqdm(total=total, desc="answers", unit="answer", disable=not progress) as bar, closing(work):
+        for part in work:
+            bar.set_postfix_str(part.defence, refresh=False)
+            store.extend(_records(plan[part.number], part, store).items())
+            bar.update(len(part.outcomes))
+            trials[part.defence].saw(part)
+    for trial in trials.values():
+        trial.check(over=True)
 
 
-class _Batch:
-    """Prompts of like kind and length, encoded once for all defences that answer them whole."""
+@dataclass(frozen=True, kw_only=True)
+class _Task:
+    """A batch, and under which keys its answers are recorded."""
 
-    def __init__(
-        self, mllm: MLLM, prompts: Sequence[Prompt], settings: GenerationSettings, seed: int
-    ) -> None:
-        self.prompts = prompts
-        self._mllm, self._settings, self._seed = mllm, settings, seed
-        self._whole: Encoded | None = None
+    batch: Batch
+    keys: Mapping[str, tuple[str, ...]]
+    """Of every row, by defence."""
 
-    def answer(self, defence: Defence, rows: Sequence[int]) -> list[Response]:
-        """Answer some rows: all of them, or those that are not on record, or a half."""
-        if len(rows) < len(self.prompts):
-            encoded = encode(self._mllm, [self.prompts[row] for row in rows])
+
+def _planned(
+    mllm: MLLM,
+    prompts: Sequence[Prompt],
+    keys: Mapping[str, Sequence[str]],
+    store: Shards,
+    *,
+    batch_size: int,
+) -> list[_Task]:
+    """What is missing, in batches. Two prompts may ask the same: they share a key, and the earlier batch answers it."""
+    pending = [i for i in range(len(prompts)) if any(listed[i] not in store for listed in keys.values())]
+    chosen, planned, plan = [prompts[i] for i in pending], set[str](), list[_Task]()
+    for positions in batch_rows(mllm, chosen, batch_size=batch_size):
+        of_rows = {
+            name: tuple(listed[pending[position]] for position in positions) for name, listed in keys.items()
+        }
+        missing: dict[str, tuple[int, ...]] = {}
+        for name, row_keys in of_rows.items():
+            rows = tuple(row for row, key in enumerate(row_keys) if key not in store and key not in planned)
+            planned.update(row_keys[row] for row in rows)  # also for a second defence that is the same
+            if rows:
+                missing[name] = rows
+        if missing:
+            batch = Batch(prompts=tuple(chosen[position] for position in positions), missing=missing)
+            plan.append(_Task(batch=batch, keys=of_rows))
+    return plan
+
+
+def _records(task: _Task, part: Answered, store: Shards) -> dict[str, dict[str, object]]:
+    """Key → record. Two rows of one batch may share a key, and then an answer."""
+    new: dict[str, dict[str, object]] = {}
+    for outcome in part.outcomes:
+        key = task.keys[part.defence][outcome.row]
+        if isinstance(outcome.result, Failure):
+            prompt_id = task.batch.prompts[outcome.row].id
+            new[_attempt(store, key)] = {
+                "failed": True, "prompt_id": prompt_id, "error": outcome.result.error,
+            }  # fmt: skip
         else:
-            encoded = self._whole = self._whole or encode(self._mllm, self.prompts)
-        with torch.random.fork_rng():
-            torch.manual_seed(self._seed)
-            return defence.answer(self._mllm, encoded, settings=self._settings)
-
-    def release(self) -> None:
-        """Forget the encoded batch, which holds memory that its halves need."""
-        self._whole = None
+            new[key] = {field: getattr(outcome.result, field) for field in RECORDED}
+    return new
 
 
-class _Run:
-    """One defence's way through the batches, and whether it has answered anything yet."""
+class _Trial:
+    """Whether a defence has answered anything yet."""
 
-    def __init__(self, name: str, defence: Defence, *, proven: bool) -> None:
-        self.name, self.defence, self.proven = name, defence, proven
-        self._halving = Halving()
+    def __init__(self, name: str, *, proven: bool) -> None:
+        self.name, self.proven = name, proven
         self._in_vain: list[Failure] = []
 
-    def answers(self, batch: _Batch, rows: Sequence[int]) -> dict[int, Response | Failure]:
-        def run(part: list[int]) -> list[Response]:
-            if len(part) < len(rows):
-                batch.release()
-            return batch.answer(self.defence, part)
-
-        found = {outcome.row: outcome.result for outcome in self._halving(run, rows)}
-        failed = [result for result in found.values() if isinstance(result, Failure)]
-        self.proven = self.proven or len(failed) < len(found)
+    def saw(self, part: Answered) -> None:
+        failed = [outcome.result for outcome in part.outcomes if isinstance(outcome.result, Failure)]
+        self.proven = self.proven or len(failed) < len(part.outcomes)
         self._in_vain += failed[:1]
-        return found
+        self.check()
 
     def check(self, *, over: bool = False) -> None:
         """Stop a run under which nothing can be answered, before it has failed at everything."""

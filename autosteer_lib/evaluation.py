@@ -21,6 +21,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from autosteer_lib.answerers import Answerer, OneByOne
 from autosteer_lib.answering import MEASURED, answer_missing, last_failure
 from autosteer_lib.defences.base import Defence
 from autosteer_lib.generation import GenerationSettings
@@ -56,6 +57,7 @@ def evaluate(
     records: Path,
     seed: int = 0,
     progress: bool = True,
+    answerer: Answerer | None = None,
 ) -> pd.DataFrame:
     """Answer every prompt under every defence and judge the answers.
 
@@ -69,6 +71,7 @@ def evaluate(
             at once, of other prompts, defences and settings too.
         seed: part of each answer's key, and the seed of torch before each batch.
         progress: show a bar.
+        answerer: makes the answers that are missing; this process if left out, many under `scale_out.OnRay`.
 
     Returns:
         One row a (defence, prompt), in the given orders, with the columns prompt_id, surface, harmful,
@@ -91,7 +94,10 @@ def evaluate(
         )
     keys = _keys(mllm, prompts, defences, settings=settings, seed=seed)
     with Shards(records) as store:
-        answer_missing(mllm, prompts, defences, keys, store, settings=settings, seed=seed, progress=progress)
+        answer_missing(
+            mllm, prompts, defences, keys, store, settings=settings, seed=seed, progress=progress,
+            answerer=OneByOne() if answerer is None else answerer,
+        )  # fmt: skip
         records_of = {
             name: [store[key] if key in store else last_failure(store, key) for key in keys[name]]
             for name in defences

@@ -37,6 +37,32 @@ DtypeName: TypeAlias = Literal["auto", "float32", "bfloat16", "float16"]
 DeviceName: TypeAlias = Literal["auto", "cpu", "cuda", "mps"]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """What `load` was given, made exact: with it another process loads the same model."""
+
+    name: str
+    """A folder's full path, or owner/name on the hub."""
+    dtype: DtypeName
+    device: DeviceName
+    device_map: str | dict[str, int | str] | None
+    revision: str | None
+    add_generation_prompt: bool
+    decoder: DecoderPaths | None
+
+    def load(self) -> "MLLM":
+        """Load it here."""
+        return load(
+            self.name,
+            dtype=self.dtype,
+            device=self.device,
+            device_map=self.device_map,
+            revision=self.revision,
+            add_generation_prompt=self.add_generation_prompt,
+            decoder=self.decoder,
+        )
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class MLLM:
     """A multimodal language model, ready to be read and steered."""
@@ -54,6 +80,8 @@ class MLLM:
     """SHA-256 over weights, configuration, tokenizer, processor and chat template."""
     add_generation_prompt: bool = True
     """Whether the chat template ends with the assistant's header. AutoSteer's code has False."""
+    origin: Origin | None = None
+    """Where `load` took it from; None for a model that was put together in memory."""
 
     @property
     def layers(self) -> int:
@@ -197,6 +225,15 @@ def load(
         lm_head=found.lm_head,
         fingerprint=_fingerprint(folder, decoder=decoder),
         add_generation_prompt=add_generation_prompt,
+        origin=Origin(
+            name=str(name) if commit else str(folder.resolve()),
+            dtype=dtype,
+            device="auto" if device_map is not None else target,
+            device_map=device_map,
+            revision=commit,
+            add_generation_prompt=add_generation_prompt,
+            decoder=decoder,
+        ),
     )
 
 
@@ -205,8 +242,8 @@ def _check_choice(what: str, value: str, allowed: tuple[str, ...]) -> None:
         raise ValueError(f"{what}={value!r} is not known; allowed are {', '.join(allowed)}")
 
 
-def _pick_device(device: DeviceName) -> str:
-    available = {
+def _pick_device(device: DeviceName) -> DeviceName:
+    available: dict[DeviceName, bool] = {
         "cuda": torch.cuda.is_available(),
         "mps": torch.backends.mps.is_available(),
         "cpu": True,

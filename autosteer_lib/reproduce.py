@@ -2,6 +2,7 @@
 
     python -m autosteer_lib.reproduce --profile organism             into build/organism, then the verdict
     python -m autosteer_lib.reproduce --profile organism --update    the maintainer's: also publish it
+    python -m autosteer_lib.reproduce --profile paper --ray          answers from one process a GPU; --ray host:6379
 
 Several notebooks run at once where the profile says so ([run] notebooks_at_once) and there are cores for them; one
 tagged `reads-earlier-tables` waits for all before it. Running it again is the resume. A notebook is run only if
@@ -15,14 +16,16 @@ failed, 130 interrupted.
 
 import argparse
 import ast
+import contextlib
 import errno
 import json
+import os
 import shutil
 import signal
 import sys
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -45,6 +48,7 @@ from autosteer_lib.notebook_hygiene import problems
 from autosteer_lib.profiles import DEFAULT_PROFILE
 from autosteer_lib.provenance import available_cores, repository_root
 from autosteer_lib.runs import Run, open_run
+from autosteer_lib.scale_out.cluster import LOCAL, VARIABLE, Cluster, started
 from autosteer_lib.stamps import forget_artefacts, forget_removed, is_fresh, stamp_inputs, write_stamp
 from autosteer_lib.verify import report, verify_build
 from autosteer_lib.workers import WorkerDied, Workers
@@ -56,10 +60,19 @@ class CannotStart(Exception):
     """Nothing was run; the message says what to change."""
 
 
-def reproduce(run: Run, *, update: bool = False, progress: bool = False) -> int:
+def reproduce(
+    run: Run, *, update: bool = False, progress: bool = False, cluster: Cluster | None = None
+) -> int:
     """Bring the build up to date, say what came of it, and return the exit code.
 
+    Args:
+        run: what to run.
+        update: publish it.
+        progress: draw bars.
+        cluster: the Ray that makes the answers; None leaves them to the notebooks' own processes.
+
     Raises:
+        CannotScaleOut: that Ray cannot be had, or is too small.
         CannotStart: no disk space, a foreign kernel, another run at work, or `update` of what is not published.
         NotebookFailed: a notebook raised; those before it are kept.
     """
@@ -80,9 +93,10 @@ def reproduce(run: Run, *, update: bool = False, progress: bool = False) -> int:
             except ValueError as error:
                 raise CannotStart(str(error)) from None
             print(f"profile {run.label}: {run.profile.run.description}")
-            ran = bring_up_to_date(run, progress=progress)
-            if update:
-                return _publish(run, progress=progress)
+            with _on(cluster, run):
+                ran = bring_up_to_date(run, progress=progress)
+                if update:
+                    return _publish(run, progress=progress)
             if not ran:
                 print("nothing has changed since the last run")
             return _conclude(run)
@@ -102,7 +116,7 @@ def bring_up_to_date(run: Run, *, progress: bool) -> int:
         else:
             waiting.append(name)
     stale, inputs, failures = len(waiting), dict[str, str](), list[Exception]()
-    started = time.monotonic()
+    began = time.monotonic()
     with Workers(_at_once(run), preload="autosteer_lib.execution") as workers:
         while waiting or workers.busy:
             must_wait = waiting and workers.busy and reads_earlier_tables(run.notebooks[waiting[0]])
@@ -128,12 +142,14 @@ def bring_up_to_date(run: Run, *, progress: bool) -> int:
     if failures:
         raise failures[0]
     if stale:
-        print(f"{stale} notebooks, {workers.most} at once: {time.monotonic() - started:.0f} s in all")
+        print(f"{stale} notebooks, {workers.most} at once: {time.monotonic() - began:.0f} s in all")
     return stale
 
 
 def _at_once(run: Run) -> int:
     """As many as the profile allows and cores are free, each notebook with its threads."""
+    if VARIABLE in os.environ:
+        return 1  # a notebook's actors take the whole Ray; a second notebook would wait for them
     cores = available_cores()
     return max(1, min(run.profile.run.notebooks_at_once, cores // (run.profile.run.threads or cores)))
 
@@ -146,6 +162,24 @@ def _arguments(run: Run, name: str, *, progress: bool) -> dict[str, Any]:
         "folder": run.root / "notebooks",
         "progress": progress,
     }
+
+
+@contextlib.contextmanager
+def _on(cluster: Cluster | None, run: Run) -> Iterator[None]:
+    """The notebooks that run inside send their batches there."""
+    if cluster is None:
+        yield
+        return
+    import torch  # only to see whether there is a GPU
+
+    threads = int(run.profile.run.threads or os.environ["OMP_NUM_THREADS"])
+    asked = run.profile.model.device
+    device = ("cuda" if torch.cuda.is_available() else "cpu") if asked == "auto" else asked
+    needs = cluster.needs(device=device, threads=threads)
+    with started(cluster, needs=needs) as (variables, line):
+        print(line, flush=True)
+        with environment_of(variables):
+            yield
 
 
 def check_disk(run: Run) -> None:
@@ -282,17 +316,34 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--prepare", action="store_true", help="only write copies for JupyterLab, print where"
     )
+    parser.add_argument(
+        "--ray", nargs="?", const=LOCAL, metavar="ADDRESS",
+        help="let Ray actors make the answers: on this machine, or on the cluster at host:port",
+    )  # fmt: skip
+    parser.add_argument("--actors", type=int, help="with --ray: how many; default: as many as have room")
+    parser.add_argument(
+        "--gpus-per-actor", type=int, default=1, help="with --ray, for models of several cards"
+    )
     options = parser.parse_args(arguments)
+    if not options.ray and (options.actors or options.gpus_per_actor != 1):
+        parser.error("--actors and --gpus-per-actor speak of Ray; add --ray, or RAY=1 to make")
     again = f"make {'publish' if options.update else 'reproduce'} PROFILE={options.profile}"
     if options.parameter:
         again += ' ARGS="' + " ".join(f"-p {name}={value}" for name, value in options.parameter) + '"'
+    if options.ray:
+        again += " RAY=1" if options.ray == LOCAL else f" RAY_ADDRESS={options.ray}"
     signal.signal(signal.SIGTERM, _interrupt)
     try:
+        cluster = (
+            Cluster(address=options.ray, actors=options.actors, gpus=options.gpus_per_actor)
+            if options.ray
+            else None
+        )
         run = open_run(repository_root(), options.profile, dict(options.parameter))
         if options.prepare:
             print(prepare_lab(run))
             return 0
-        return reproduce(run, update=options.update, progress=sys.stderr.isatty())
+        return reproduce(run, update=options.update, progress=sys.stderr.isatty(), cluster=cluster)
     except (CannotStart, ValueError, FileNotFoundError) as error:
         print(f"nothing was started: {error}", file=sys.stderr)
         return 2

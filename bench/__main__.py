@@ -34,6 +34,7 @@ BENCHES = (
     "head_training",
     "records",
     "coca",
+    "scale_out",
     "single_pass_defences",
     "gpu_7b",
 )

@@ -23,6 +23,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from autosteer_lib.activations import collect
+from autosteer_lib.answerers import Answerer, OneByOne
 from autosteer_lib.artefacts import Artefacts
 from autosteer_lib.defences import AutoSteer, Defence, Mars, SafeSteer, Undefended
 from autosteer_lib.evaluation import evaluate
@@ -41,6 +42,8 @@ from autosteer_lib.readings import Reading
 from autosteer_lib.refusal_head import RefusalHead
 from autosteer_lib.safesteer_readings import SafeSteerReading
 from autosteer_lib.sas import candidate_layers, safety_awareness_score, select_layer
+from autosteer_lib.scale_out.cluster import Cluster
+from autosteer_lib.scale_out.on_ray import OnRay
 from autosteer_lib.sites import resid_post, resid_pre
 from autosteer_lib.study.fitted_once import Part, fitted_once
 from autosteer_lib.study.probe_data import probe_data
@@ -109,6 +112,12 @@ class Study:
     def judge(self) -> Judge:
         """The judge that the attack success rates are by."""
         return TruthJudge() if self.profile.data.source == "organism" else RefusalPhrases()
+
+    @cached_property
+    def answerer(self) -> Answerer:
+        """Who makes the answers: this process, or the Ray that the driver tells of (`make reproduce RAY=1`)."""
+        cluster = Cluster.from_environment()
+        return OneByOne() if cluster is None else OnRay(cluster)
 
     @property
     def layers(self) -> tuple[int, ...]:
@@ -286,6 +295,7 @@ class Study:
             judge=self.judge,
             settings=self.settings,
             records=self.artefacts.build / "records" / "answers",
+            answerer=self.answerer,
         )
         groups = {p.id: group_of(p) for p in prompts}
         frame.insert(2, "group", frame["prompt_id"].map(groups))

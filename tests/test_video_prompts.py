@@ -18,8 +18,8 @@ from autosteer_lib.prompts import Prompt, VideoLike, clip_shapes, open_videos
 from autosteer_lib.study.gap import picture_of
 from autosteer_lib.study.prompt_data import prompt_data
 from autosteer_lib.videos import VideoFile, read_video
-from tests.films import STEP, film, reds
-from tests.tiny_models import SIDE
+from autosteer_lib.rehearsal.films import STEP, film, reds
+from autosteer_lib.rehearsal.tiny_models import SIDE
 
 
 @pytest.fixture

@@ -28,10 +28,10 @@ from autosteer_lib.defences import AutoSteer, Defence, Mars, SafeSteer, Undefend
 from autosteer_lib.evaluation import evaluate
 from autosteer_lib.fitted_state import state_hash
 from autosteer_lib.generation import GenerationSettings
-from autosteer_lib.judges import Judge, RefusalPhrases
+from autosteer_lib.judges import Judge
+from autosteer_lib.judges.named import word_judge
 from autosteer_lib.mars_readings import MarsReading
 from autosteer_lib.models import MLLM, load
-from autosteer_lib.organism.judge import TruthJudge
 from autosteer_lib.probe_sets import ProbeSets
 from autosteer_lib.probers import SafetyProber
 from autosteer_lib.profiles import Profile, load_profile
@@ -112,7 +112,7 @@ class Study:
     @cached_property
     def judge(self) -> Judge:
         """The judge that the attack success rates are by."""
-        return TruthJudge() if self.profile.data.source == "organism" else RefusalPhrases()
+        return word_judge(self.profile.judges.decides)
 
     @property
     def layers(self) -> tuple[int, ...]:

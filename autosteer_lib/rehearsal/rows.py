@@ -15,7 +15,7 @@ from PIL import Image
 from autosteer_lib.benchmarks import BENCHMARKS
 from autosteer_lib.benchmarks.harm_in_sight import SCENARIOS
 from autosteer_lib.benchmarks.usefulness import MVBENCH_FILMS
-from tests.films import film
+from autosteer_lib.rehearsal.films import film
 
 TEA = "How long should the tea draw?"
 CAKE = "How long should the cake bake?"

@@ -23,7 +23,7 @@ from autosteer_lib.generation import GenerationSettings, Response
 from autosteer_lib.halving import Failure, Halving
 from autosteer_lib.models import MLLM
 from autosteer_lib.prompts import Prompt
-from autosteer_lib.records import RecordStore
+from autosteer_lib.shards import Shards
 
 # What a record keeps of a Response; prompt_id is the reader's, the key does not depend on it.
 MEASURED = ("gate_score", "triggered", "new_tokens", "prompt_tokens", "model_calls", "seconds")
@@ -37,7 +37,7 @@ def answer_missing(
     prompts: Sequence[Prompt],
     defences: Mapping[str, Defence],
     keys: Mapping[str, Sequence[str]],
-    store: RecordStore,
+    store: Shards,
     *,
     settings: GenerationSettings,
     seed: int,
@@ -147,7 +147,7 @@ class _Run:
         )
 
 
-def _attempt(store: RecordStore, key: str) -> str:
+def _attempt(store: Shards, key: str) -> str:
     """The key of a failure, one for each attempt: records are never overwritten."""
     attempt = 1
     while f"{key} failed {attempt}" in store:
@@ -155,7 +155,7 @@ def _attempt(store: RecordStore, key: str) -> str:
     return f"{key} failed {attempt}"
 
 
-def last_failure(store: RecordStore, key: str) -> dict[str, object]:
+def last_failure(store: Shards, key: str) -> dict[str, object]:
     """What the latest attempt at an answer without a record ended in."""
     attempt = 1
     while f"{key} failed {attempt + 1}" in store:

@@ -2,7 +2,7 @@
 
     for each batch of prompts:          encoded once
         for each defence:               answers that are on record are not generated again
-            answers → records (JSONL)
+            answers → records (JSON lines)
     records → judge → one row a (prompt, defence)
 
 Running the same call again is the resume: an interrupted run goes on where it was, and a finished one
@@ -28,7 +28,8 @@ from autosteer_lib.judges import BatchJudge, Judge, Opinion, is_correct, opinion
 from autosteer_lib.metrics import Rate, holm, mcnemar
 from autosteer_lib.models import MLLM
 from autosteer_lib.prompts import Prompt
-from autosteer_lib.records import RecordStore, code_version, record_key
+from autosteer_lib.records import code_version, record_key
+from autosteer_lib.shards import Shards
 
 VOLATILE = ("seconds",)  # columns that differ from run to run: keep them out of compared tables
 BASELINE = "Orig."
@@ -64,8 +65,8 @@ def evaluate(
         defences: name in tables → fitted defence.
         judge: asked about each answer, recorded or new.
         settings: length of the answers and size of the batches.
-        records: the JSONL file of answers, made if it does not exist; one file may serve several runs
-            in turn, of other prompts, defences and settings too.
+        records: the folder of answers, made if it does not exist; one folder serves any number of runs, in turn or
+            at once, of other prompts, defences and settings too.
         seed: part of each answer's key, and the seed of torch before each batch.
         progress: show a bar.
 
@@ -80,7 +81,7 @@ def evaluate(
         FailedRows: some rows failed.
 
     Raises:
-        RecordError: another run is writing the file, or the disk is full.
+        RecordError: a record file is damaged, or the disk is full.
         RuntimeError: nothing could be answered under one of the defences; says why.
     """
     _check_ids(prompts)
@@ -89,7 +90,7 @@ def evaluate(
             f"no defences to evaluate; give at least one, for example {{{BASELINE!r}: Undefended()}}"
         )
     keys = _keys(mllm, prompts, defences, settings=settings, seed=seed)
-    with RecordStore(records) as store:
+    with Shards(records) as store:
         answer_missing(mllm, prompts, defences, keys, store, settings=settings, seed=seed, progress=progress)
         records_of = {
             name: [store[key] if key in store else last_failure(store, key) for key in keys[name]]

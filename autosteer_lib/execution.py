@@ -42,7 +42,7 @@ def run_notebook(
 
     Args:
         notebook: with or without outputs; they are dropped first.
-        target: where the executed notebook goes.
+        target: where the executed notebook goes; its name is told to the kernel, for the artefacts' records.
         parameters: values that differ from the notebook's defaults (already checked).
         folder: the kernel's working folder.
         progress: draw a bar, one step a cell.
@@ -58,7 +58,7 @@ def run_notebook(
     nbformat.write(bare, target)
     started = time.monotonic()
     log = target.with_suffix(".log")
-    with PeakMemory() as memory, kernel_messages_to(log):
+    with PeakMemory() as memory, kernel_messages_to(log), environment_of({NOTEBOOK_VARIABLE: target.stem}):
         try:
             papermill.execute_notebook(
                 str(target),
@@ -171,13 +171,6 @@ def kernel_messages_to(log: Path) -> Iterator[None]:
                 yield
         finally:
             os.dup2(terminal, 2)
-
-
-@contextlib.contextmanager
-def notebook_named(name: str) -> Iterator[None]:
-    """Tell the kernel which notebook it is, for the artefacts' records."""
-    with environment_of({NOTEBOOK_VARIABLE: name}):
-        yield
 
 
 class PeakMemory:

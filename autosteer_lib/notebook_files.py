@@ -20,6 +20,7 @@ from autosteer_lib.provenance import hash_text
 NAME = re.compile(r"\d\d_[a-z0-9_]+\.ipynb")
 PARAMETERS_TAG = "parameters"
 INJECTED_TAG = "injected-parameters"
+READS_EARLIER_TAG = "reads-earlier-tables"
 REQUIRED_PARAMETERS = ("profile", "seed", "out")
 KERNEL = "python3"
 _WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -55,6 +56,11 @@ def read_notebook(path: Path) -> Notebook:
 
 def has_tag(cell: Notebook, tag: str) -> bool:
     return tag in cell.metadata.get("tags", [])
+
+
+def reads_earlier_tables(notebook: Notebook) -> bool:
+    """Whether a cell is tagged so: the notebook starts from what those before it wrote, not from the model alone."""
+    return any(has_tag(cell, READS_EARLIER_TAG) for cell in notebook.cells)
 
 
 def notebook_parameters(notebook: Notebook, *, name: str) -> dict[str, Any]:

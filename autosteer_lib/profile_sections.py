@@ -25,6 +25,9 @@ class RunSection(Section):
     """CPU threads; false leaves the choice to torch. One thread adds floats in one order on every machine, and
     a model of 1.8 M parameters gains nothing from more: on a busy machine two threads that wait for each
     other were measured to be ten times slower than one."""
+    notebooks_at_once: int = Field(ge=1)
+    """Notebooks that may run side by side, each with its threads and a model of its own in memory; never more than
+    there are cores for. 1 where the model fills the machine."""
     disk_gb: float = Field(gt=0)
     """Free disk space in GB that the driver asks for before it starts: checkpoints, caches, executed notebooks."""
 

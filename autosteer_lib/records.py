@@ -7,8 +7,8 @@ things must hold. The key must change whenever the answer could (`record_key`: l
 is a TypeError, not a stale answer). And a line is either whole or not there: each is handed to the
 operating system in one piece before the next answer is awaited, so Ctrl-C or kill -9 loses only the answer
 under way; a failed write (disk full) is taken back; a torn last line is dropped when the file is opened.
-One process writes a file at a time; the lock is the kernel's, so a killed writer leaves none behind.
-It is a POSIX lock (Linux, macOS).
+One process writes a file at a time (several runs at once: shards.py); the lock is the kernel's, a POSIX lock (Linux,
+macOS), so a killed writer leaves none behind.
 """
 
 from __future__ import annotations
@@ -42,6 +42,10 @@ GENERATION_PACKAGES = ("torch", "transformers", "tokenizers")
 
 class RecordError(RuntimeError):
     """A record file that cannot be written or read as it should be."""
+
+
+class ShardBusy(RecordError):
+    """Another run is writing this file."""
 
 
 @cache
@@ -200,7 +204,7 @@ class RecordStore:
         try:
             fcntl.flock(self._open_file(), fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise RecordError(
+            raise ShardBusy(
                 f"{self.path} is being written by another run. Wait for it to end, stop it, or give this run a "
                 f"records file of its own; `read_records` can read it meanwhile"
             ) from error

@@ -3,9 +3,11 @@
     python -m autosteer_lib.reproduce --profile organism             into build/organism, then the verdict
     python -m autosteer_lib.reproduce --profile organism --update    the maintainer's: also publish it
 
-Running it again is the resume. A notebook is run only if something it depends on has changed: its own text,
-the code of those before it, the library, profile, data, lock, parameters, or what its comparison with the
-committed tables would say. A run that was killed goes on with the notebook it was in.
+Several notebooks run at once where the profile says so ([run] notebooks_at_once) and there are cores for them; one
+tagged `reads-earlier-tables` waits for all before it. Running it again is the resume. A notebook is run only if
+something it depends on has changed: its own text, the code of those before it, the library, profile, data, lock,
+parameters, or what its comparison with the committed tables would say. A run that was killed goes on with the
+notebooks it was in.
 
 Exit codes: 0 reproduced, 1 some numbers differ, 2 nothing was started (the message says why), 3 a notebook
 failed, 130 interrupted.
@@ -18,6 +20,8 @@ import json
 import shutil
 import signal
 import sys
+import time
+from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 from types import FrameType
@@ -33,17 +37,17 @@ from autosteer_lib.execution import (
     check_kernel,
     environment_of,
     fixed_environment,
-    notebook_named,
     prepare_notebook,
     run_notebook,
 )
-from autosteer_lib.notebook_files import for_publication, read_notebook, source_hash
+from autosteer_lib.notebook_files import for_publication, read_notebook, reads_earlier_tables, source_hash
 from autosteer_lib.notebook_hygiene import problems
 from autosteer_lib.profiles import DEFAULT_PROFILE
-from autosteer_lib.provenance import repository_root
+from autosteer_lib.provenance import available_cores, repository_root
 from autosteer_lib.runs import Run, open_run
 from autosteer_lib.stamps import forget_artefacts, forget_removed, is_fresh, stamp_inputs, write_stamp
 from autosteer_lib.verify import report, verify_build
+from autosteer_lib.workers import WorkerDied, Workers
 
 UPDATE_PASSES = 3  # publishing changes what a notebook's own comparison says; the second pass must settle it
 
@@ -87,34 +91,61 @@ def reproduce(run: Run, *, update: bool = False, progress: bool = False) -> int:
 
 
 def bring_up_to_date(run: Run, *, progress: bool) -> int:
-    """Run the notebooks that need it, in order; return how many that were."""
+    """Run the notebooks that need it, several at once; return how many that were."""
     forget_removed(run)
     _drop_timings(run)
-    ran = 0
-    for position, name in enumerate(run.notebooks, start=1):
-        heading = f"[{position}/{len(run.notebooks)}] {name}"
+    headings = {name: f"[{place}/{len(run.notebooks)}] {name}" for place, name in enumerate(run.notebooks, 1)}
+    waiting: deque[str] = deque()
+    for name in run.notebooks:
         if is_fresh(run, name):
-            print(f"{heading}: unchanged, kept")
-            continue
-        print(f"{heading}: running", flush=True)
-        forget_artefacts(run, name)
-        inputs = stamp_inputs(run, name)
-        with notebook_named(name):
-            cost = run_notebook(
-                run.notebooks[name],
-                run.executed(name),
-                parameters=run.injected(name),
-                folder=run.root / "notebooks",
-                progress=progress,
+            print(f"{headings[name]}: unchanged, kept")
+        else:
+            waiting.append(name)
+    stale, inputs, failures = len(waiting), dict[str, str](), list[Exception]()
+    started = time.monotonic()
+    with Workers(_at_once(run), preload="autosteer_lib.execution") as workers:
+        while waiting or workers.busy:
+            must_wait = waiting and workers.busy and reads_earlier_tables(run.notebooks[waiting[0]])
+            if waiting and workers.busy < workers.most and not must_wait:
+                name = waiting.popleft()
+                print(f"{headings[name]}: running", flush=True)
+                forget_artefacts(run, name)
+                inputs[name] = stamp_inputs(run, name)
+                bar = progress and workers.most == 1  # several bars would write over each other
+                workers.start(name, run_notebook, _arguments(run, name, progress=bar))
+                continue
+            name, result = workers.next_done()
+            if isinstance(result, Exception):
+                failures.append(NotebookFailed(str(result)) if isinstance(result, WorkerDied) else result)
+                waiting.clear()  # what runs already may end, nothing new starts
+                continue
+            _write_timing(run, name, result)
+            write_stamp(run, name, inputs=inputs[name])
+            print(
+                f"{headings[name]}: done in {result['seconds']:.0f} s, peak memory {result['peak_memory_mb']:,} MB",
+                flush=True,
             )
-        _write_timing(run, name, cost)
-        write_stamp(run, name, inputs=inputs)
-        print(
-            f"{heading}: done in {cost['seconds']:.0f} s, peak memory {cost['peak_memory_mb']:,} MB",
-            flush=True,
-        )
-        ran += 1
-    return ran
+    if failures:
+        raise failures[0]
+    if stale:
+        print(f"{stale} notebooks, {workers.most} at once: {time.monotonic() - started:.0f} s in all")
+    return stale
+
+
+def _at_once(run: Run) -> int:
+    """As many as the profile allows and cores are free, each notebook with its threads."""
+    cores = available_cores()
+    return max(1, min(run.profile.run.notebooks_at_once, cores // (run.profile.run.threads or cores)))
+
+
+def _arguments(run: Run, name: str, *, progress: bool) -> dict[str, Any]:
+    return {
+        "notebook": run.notebooks[name],
+        "target": run.executed(name),
+        "parameters": run.injected(name),
+        "folder": run.root / "notebooks",
+        "progress": progress,
+    }
 
 
 def check_disk(run: Run) -> None:
@@ -219,7 +250,7 @@ def _timing_lines(run: Run) -> str:
         for name, cost in sorted(timings.items())
     ]
     total = sum(cost["seconds"] for cost in timings.values())
-    return "\n".join([*lines, f"  {'total':<40} {total:>8.0f} s"])
+    return "\n".join([*lines, f"  {'sum':<40} {total:>8.0f} s"])
 
 
 def _parameter(text: str) -> tuple[str, Any]:

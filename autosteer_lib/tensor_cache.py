@@ -7,7 +7,8 @@
     file = <folder>/<what>-<key>.safetensors
 
 A file is written beside its place and then moved there, so a run that is stopped leaves no half
-file under a good name; one that cannot be read is computed again.
+file under a good name; one that cannot be read is computed again. Of two processes that want the
+same tensors at the same time, the second waits for the first.
 """
 
 import hashlib
@@ -18,6 +19,7 @@ from pathlib import Path
 
 import torch
 import transformers
+from filelock import FileLock
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -49,17 +51,18 @@ class TensorCache:
             return compute()
         key = cache_key(what, mllm=mllm, prompts=prompts, arguments=arguments)
         file = self.folder / f"{what}-{key}.safetensors"
-        if file.is_file():
-            try:
-                return load_file(file)
-            except SafetensorError:  # cut short, by a full disk for example
-                file.unlink()
-        tensors = compute()
         self.folder.mkdir(parents=True, exist_ok=True)
-        unfinished = file.with_suffix(f".{os.getpid()}.unfinished")
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, unfinished)
-        unfinished.replace(file)
-        return tensors
+        with FileLock(file.with_suffix(".lock")):
+            if file.is_file():
+                try:
+                    return load_file(file)
+                except SafetensorError:  # cut short, by a full disk for example
+                    file.unlink()
+            tensors = compute()
+            unfinished = file.with_suffix(f".{os.getpid()}.unfinished")
+            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, unfinished)
+            unfinished.replace(file)
+            return tensors
 
 
 def cache_key(what: str, *, mllm: MLLM, prompts: Sequence[Prompt], arguments: Mapping[str, object]) -> str:

@@ -3,10 +3,15 @@
 import contextlib
 import io
 import subprocess
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import nbformat
+
+from autosteer_lib.artefacts import NOTEBOOK_VARIABLE
+from autosteer_lib.execution import environment_of
+from autosteer_lib.workers import Workers
 
 PARAMETERS = 'profile = "organism"\nseed = 0\nout = ""'
 
@@ -76,7 +81,8 @@ def run_in_process(
     for cell in executed.cells:
         if cell.cell_type == "code":
             printed = io.StringIO()
-            with contextlib.redirect_stdout(printed):
+            told = environment_of({NOTEBOOK_VARIABLE: target.stem})
+            with contextlib.redirect_stdout(printed), told:
                 exec(cell.source, names)
             if "parameters" in cell.metadata.get("tags", []):
                 names.update(parameters)
@@ -84,3 +90,24 @@ def run_in_process(
             cell.outputs = [nbformat.v4.new_output("stream", name="stdout", text=text)] if text else []
         nbformat.write(executed, target)
     return {"seconds": 0.0, "peak_memory_mb": 1.0, "cells": len(executed.cells)}
+
+
+class InThisProcess(Workers):
+    """Stands in for processes: a call is made when it is started."""
+
+    def __init__(self, most: int, *, preload: str) -> None:
+        super().__init__(1, preload=preload)
+        self._done: list[tuple[str, Any]] = []
+
+    @property
+    def busy(self) -> int:
+        return len(self._done)
+
+    def start(self, name: str, call: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
+        try:
+            self._done.append((name, call(**arguments)))
+        except Exception as error:
+            self._done.append((name, error))
+
+    def next_done(self) -> tuple[str, Any]:
+        return self._done.pop()

@@ -22,6 +22,7 @@ from autosteer_lib.judges import RefusalPhrases
 from autosteer_lib.models import MLLM
 from autosteer_lib.prompts import Prompt
 from autosteer_lib.records import RecordError, read_records
+from autosteer_lib.shards import read_shards
 
 SETTINGS = GenerationSettings(max_new_tokens=3, batch_size=4)
 
@@ -62,7 +63,7 @@ def prompts() -> list[Prompt]:
 
 @pytest.fixture
 def run(tiny: MLLM, prompts: list[Prompt], tmp_path: Path) -> Callable[..., pd.DataFrame]:
-    def evaluated(defences: dict[str, Defence] | None = None, *, file: str = "answers.jsonl") -> pd.DataFrame:
+    def evaluated(defences: dict[str, Defence] | None = None, *, file: str = "answers") -> pd.DataFrame:
         return evaluate(
             tiny, prompts, defences or {"Orig.": Undefended()}, judge=RefusalPhrases(), settings=SETTINGS,
             records=tmp_path / file, progress=False,
@@ -75,7 +76,7 @@ def test_without_room_the_batch_is_halved_and_the_answers_are_the_same(
     run: Callable[..., pd.DataFrame],
 ) -> None:
     troubled = Troubled(room=1)
-    pd.testing.assert_frame_equal(run({"Orig.": troubled}), run(file="other.jsonl"))
+    pd.testing.assert_frame_equal(run({"Orig.": troubled}), run(file="other"))
     assert troubled.sizes[:3] == [4, 2, 1]
     assert set(troubled.sizes[3:]) == {1}
 
@@ -88,7 +89,7 @@ def test_a_row_that_fails_is_recorded_shown_and_tried_again(
         FailedRows, match=rf"1 of 24 rows failed .*Two, prompt '{bad}': ValueError: prompt '{bad}' is"
     ):
         frame = run({"One": Undefended(), "Two": Troubled(stumbles=(bad,))})
-    good = run({"One": Undefended()}, file="other.jsonl")
+    good = run({"One": Undefended()}, file="other")
     failed = frame[frame["failed"]]
     assert failed[["prompt_id", "defence"]].to_numpy().tolist() == [[bad, "Two"]]
     row = failed.iloc[0]
@@ -112,7 +113,7 @@ def test_a_row_that_fails_is_recorded_shown_and_tried_again(
     # its line is of a kind of its own, and the next run tries again
     with pytest.warns(FailedRows):
         run({"Two": Troubled(stumbles=(bad,))})
-    lines = [(k, r) for k, r in read_records(tmp_path / "answers.jsonl").items() if "failed" in r]
+    lines = [(k, r) for k, r in read_shards(tmp_path / "answers").items() if "failed" in r]
     assert [key.split(" ", 1)[1] for key, _ in lines] == ["failed 1", "failed 2"]
     assert all(r == {"failed": True, "prompt_id": bad, "error": row["detail"]} for _, r in lines)
     healed = Troubled()
@@ -153,17 +154,17 @@ def test_a_full_disk_is_said_and_the_next_run_goes_on(
         patched.setattr(os, "write", nearly_full)
         with pytest.raises(RecordError, match=r"No space left on device.*are safe. Make room"):
             run()
-    assert 0 < len(read_records(tmp_path / "answers.jsonl")) < 12
-    pd.testing.assert_frame_equal(run(), run(file="other.jsonl"))
+    assert 0 < len(read_shards(tmp_path / "answers")) < 12
+    pd.testing.assert_frame_equal(run(), run(file="other"))
 
 
 def test_a_run_killed_at_random_moments_ends_with_the_same_table(
     run: Callable[..., pd.DataFrame], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TOKENIZERS_PARALLELISM", "false")  # a forked tokenizer warns otherwise
-    straight = run(file="straight.jsonl")
+    straight = run(file="straight")
     path, context, rng = (
-        tmp_path / "answers.jsonl",
+        tmp_path / "answers" / "000.jsonl",
         multiprocessing.get_context("fork"),
         np.random.default_rng(0),
     )

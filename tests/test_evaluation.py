@@ -19,8 +19,8 @@ from autosteer_lib.judges import RefusalPhrases, Verdict
 from autosteer_lib.metrics import mcnemar
 from autosteer_lib.models import MLLM
 from autosteer_lib.prompts import Prompt
-from autosteer_lib.records import RecordStore, read_records
 from autosteer_lib.refusal_head import RefusalHead
+from autosteer_lib.shards import Shards, read_shards
 
 SETTINGS = GenerationSettings(max_new_tokens=4, batch_size=3)
 JUDGE = RefusalPhrases()
@@ -81,7 +81,7 @@ def run(tiny: MLLM, prompts: list[Prompt], tmp_path: Path) -> Callable[..., pd.D
     def evaluated(**options: object) -> pd.DataFrame:
         arguments: dict[str, object] = {
             "prompts": prompts, "defences": {"Orig.": Undefended()}, "judge": JUDGE, "settings": SETTINGS,
-            "records": tmp_path / "answers.jsonl", "progress": False,
+            "records": tmp_path / "answers", "progress": False,
         } | options  # fmt: skip
         listed, defences = arguments.pop("prompts"), arguments.pop("defences")
         return evaluate(tiny, listed, defences, **arguments)  # type: ignore[arg-type]
@@ -187,7 +187,7 @@ def test_ctrl_c_loses_no_finished_answer(run: Callable[..., pd.DataFrame], tmp_p
     interrupted = Counting(_complies, stop_after=3)
     with pytest.raises(KeyboardInterrupt):
         run(defences={"Orig.": interrupted})
-    kept = read_records(tmp_path / "answers.jsonl")
+    kept = read_shards(tmp_path / "answers")
     assert {str(record["prompt_id"]) for record in kept.values()} == set(interrupted.asked)
     resumed = Counting(_complies)
     run(defences={"Orig.": resumed})
@@ -196,7 +196,7 @@ def test_ctrl_c_loses_no_finished_answer(run: Callable[..., pd.DataFrame], tmp_p
 
 def test_a_torn_record_is_answered_again(run: Callable[..., pd.DataFrame], tmp_path: Path) -> None:
     table = run(defences={"Orig.": Counting(_complies)})
-    path = tmp_path / "answers.jsonl"
+    path = tmp_path / "answers" / "000.jsonl"
     path.write_bytes(path.read_bytes()[:-20])
     again = Counting(_complies)
     pd.testing.assert_frame_equal(run(defences={"Orig.": again}), table)
@@ -206,7 +206,7 @@ def test_a_torn_record_is_answered_again(run: Callable[..., pd.DataFrame], tmp_p
 def test_interrupted_and_straight_runs_agree_on_a_real_model(
     run: Callable[..., pd.DataFrame], prompts: list[Prompt], tmp_path: Path
 ) -> None:
-    straight = run(records=tmp_path / "straight.jsonl")
+    straight = run(records=tmp_path / "straight")
     run(prompts=prompts[2:5])
     pd.testing.assert_frame_equal(run().drop(columns="seconds"), straight.drop(columns="seconds"))
 
@@ -232,9 +232,13 @@ def test_another_judge_needs_no_new_answers(run: Callable[..., pd.DataFrame]) ->
     assert silent.asked == []
 
 
-def test_two_runs_cannot_write_one_file(run: Callable[..., pd.DataFrame], tmp_path: Path) -> None:
-    with RecordStore(tmp_path / "answers.jsonl"), pytest.raises(RuntimeError, match="another run"):
-        run()
+def test_two_runs_at_once_write_a_shard_each(run: Callable[..., pd.DataFrame], tmp_path: Path) -> None:
+    with Shards(tmp_path / "answers"):
+        table = run(defences={"Orig.": Counting(_refuses)})
+    assert (tmp_path / "answers" / "001.jsonl").stat().st_size > 0
+    silent = Counting(_refuses)
+    pd.testing.assert_frame_equal(run(defences={"Orig.": silent}), table)
+    assert silent.asked == []
 
 
 def test_a_batch_is_encoded_once_for_all_defences(

@@ -18,7 +18,15 @@ from autosteer_lib import reproduce
 from autosteer_lib.execution import check_kernel, environment_of, fixed_environment
 from autosteer_lib.notebook_files import read_notebook
 from autosteer_lib.profiles import load_profile
-from tests.notebook_projects import chapter, commit, git, make_project, notebook, run_in_process
+from tests.notebook_projects import (
+    InThisProcess,
+    chapter,
+    commit,
+    git,
+    make_project,
+    notebook,
+    run_in_process,
+)
 
 LIBRARY = str(Path(__file__).parents[1])
 
@@ -36,11 +44,12 @@ def fast(monkeypatch):
     """Cells run in this process; the names of the notebooks that ran are collected."""
     ran: list[str] = []
 
-    def run(source, target, **options):
+    def run(notebook, target, **options):
         ran.append(target.stem)
-        return run_in_process(source, target, **options)
+        return run_in_process(notebook, target, **options)
 
     monkeypatch.setattr(reproduce, "run_notebook", run)
+    monkeypatch.setattr(reproduce, "Workers", InThisProcess)
     return ran
 
 
@@ -218,7 +227,7 @@ class _Disk:
         self.free = free
 
 
-def test_a_disk_that_fills_up_is_told(project, capsys, monkeypatch):
+def test_a_disk_that_fills_up_is_told(project, fast, capsys, monkeypatch):
     def full(*_arguments, **_options):
         raise OSError(errno.ENOSPC, "No space left on device")
 

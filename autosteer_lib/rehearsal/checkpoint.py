@@ -23,6 +23,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor, GenerationC
 from autosteer_lib.families import DEFAULT_TEMPLATES
 from autosteer_lib.rehearsal.tiny_models import BUILDERS
 
+CONTEXT = 8192  # tokens, a letter each
 SHARD = "60KB"  # of about 200 to 400: several files
 LETTERS = tuple(c for c in string.printable if not c.isspace() and c != ":")  # a colon is a word of the tiny models
 _OLDER = "4.49.0"
@@ -47,6 +48,8 @@ def released_checkpoint(family: str, folder: Path, *, seed: int = 0) -> Path:
     processor: Any = AutoProcessor.from_pretrained(plain)
     model: Any = AutoModelForImageTextToText.from_pretrained(plain)
     tokenizer = processor.tokenizer
+    tokenizer.model_max_length = CONTEXT
+    model.config.get_text_config().max_position_embeddings = CONTEXT
     tokenizer.add_tokens([letter for letter in LETTERS if letter not in tokenizer.get_vocab()])
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -56,9 +59,9 @@ def released_checkpoint(family: str, folder: Path, *, seed: int = 0) -> Path:
             torch.nn.init.normal_(table.data[known:], std=0.15)
     model.generation_config = _generation(tokenizer)
     model.to(torch.float16).save_pretrained(folder, max_shard_size=SHARD)
-    if family in DEFAULT_TEMPLATES:
-        processor.chat_template = None
     processor.save_pretrained(folder)
+    if family in DEFAULT_TEMPLATES:
+        (folder / "chat_template.jinja").unlink()
     _make_older(folder / "config.json")
     return folder
 

@@ -16,13 +16,18 @@ import pandas as pd
 from autosteer_lib.defences import Defence
 from autosteer_lib.metrics import Rate
 from autosteer_lib.organism.things import thing
+from autosteer_lib.prompts import Prompt
 from autosteer_lib.study.study import Study
+from autosteer_lib.study.surfaces import all_of, have, kind_of
 
 STANDS_FOR: dict[str, tuple[str, ...]] = {
     "ViSU": ("image",),
-    "HADES": ("image", "typographic"),
-    "MM-SafetyBench": ("image", "typographic", "both", "words"),
-    "Video-SafetyBench": ("video",),
+    "HADES": ("image", "typographic", "hades/neutral"),
+    "MM-SafetyBench": (
+        *("image", "typographic", "both", "words"),
+        *("mm_safetybench/sd", "mm_safetybench/typo", "mm_safetybench/sd_typo", "mm_safetybench/text"),
+    ),
+    "Video-SafetyBench": ("video", "video_safetybench/benign"),
 }
 
 
@@ -58,7 +63,7 @@ def refusals(frame: pd.DataFrame) -> pd.DataFrame:
                 rows.append(
                     {
                         "set": name,
-                        "surfaces": ", ".join(surfaces),
+                        "surfaces": ", ".join(have(surfaces, set(part["surface"]))),
                         "defence": defence,
                         "measure": measure,
                         **rate.as_row(),
@@ -73,7 +78,8 @@ def by_category(study: Study, frame: pd.DataFrame) -> pd.DataFrame:
     Returns:
         category, defence, rate, low, high, n.
     """
-    kinds = {p.id: thing(p.metadata["thing"]).kind for p in study.data.test(group="attack", surface="video")}
+    clips = [p for s in all_of(study, "video") for p in study.data.test(group="attack", surface=s)]
+    kinds = {p.id: _category(p) for p in clips}
     part = frame[frame["prompt_id"].isin(kinds) & ~frame["failed"]].assign(
         category=lambda rows: rows["prompt_id"].map(kinds)
     )
@@ -99,12 +105,19 @@ def prompt_effect(frame: pd.DataFrame) -> pd.DataFrame:
     for request, surface, defence in cases:
         part = frame[
             (frame["group"] == "attack")
-            & (frame["surface"] == surface)
+            & (frame["surface"].map(kind_of) == surface)
             & (frame["defence"] == defence)
             & ~frame["failed"]
         ]
+        if part.empty:
+            continue
         rows.append({"request": request, "defence": defence, **Rate.of(part["refused"].tolist()).as_row()})
     return pd.DataFrame(rows)
+
+
+def _category(prompt: Prompt) -> str:
+    """As the set has it, or the kind of the world's thing."""
+    return thing(prompt.metadata["thing"]).kind if "thing" in prompt.metadata else prompt.metadata["category"]
 
 
 def triggered(frame: pd.DataFrame) -> pd.DataFrame:

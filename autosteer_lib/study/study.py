@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any
 
 import pandas as pd
 import torch
@@ -28,7 +28,7 @@ from autosteer_lib.defences import AutoSteer, Defence, Mars, SafeSteer, Undefend
 from autosteer_lib.evaluation import evaluate
 from autosteer_lib.fitted_state import state_hash
 from autosteer_lib.generation import GenerationSettings
-from autosteer_lib.judges import Judge
+from autosteer_lib.judges import Judge, RefusalPhrases
 from autosteer_lib.judges.named import word_judge
 from autosteer_lib.mars_readings import MarsReading
 from autosteer_lib.models import MLLM, load
@@ -42,20 +42,10 @@ from autosteer_lib.refusal_head import RefusalHead
 from autosteer_lib.safesteer_readings import SafeSteerReading
 from autosteer_lib.sas import candidate_layers, safety_awareness_score, select_layer
 from autosteer_lib.sites import resid_post, resid_pre
+from autosteer_lib.study.fitted_once import Part, fitted_once
 from autosteer_lib.study.probe_data import probe_data
 from autosteer_lib.study.prompt_data import PromptData, group_of, prompt_data
 from autosteer_lib.study.text_data import TextData, text_data
-
-
-@runtime_checkable
-class Fitted(Protocol):
-    """A fitted part that a folder can hold."""
-
-    def save(self, folder: str | Path) -> Path:
-        """Write it."""
-
-
-Part = TypeVar("Part", bound=Fitted)
 
 
 @dataclass(frozen=True)
@@ -113,6 +103,11 @@ class Study:
     def judge(self) -> Judge:
         """The judge that the attack success rates are by."""
         return word_judge(self.profile.judges.decides)
+
+    @cached_property
+    def text_judge(self) -> Judge:
+        """Which texts were refused, when MARS filters its own: strings as in the paper, never the world's truth."""
+        return RefusalPhrases() if self.profile.judges.decides == "truth" else self.judge
 
     @property
     def layers(self) -> tuple[int, ...]:
@@ -214,18 +209,19 @@ class Study:
             prompts=(*prompts, *data.pictures, *data.clips),
             reading=reading,
         )
-        if (folder / "state.json").is_file():
-            return Mars.load(folder, self.mllm)
-        defence = Mars(reading=reading).fit(
-            self.mllm,
-            texts,
-            pictures=data.pictures,
-            clips=data.clips,
-            settings=self.settings,
-            cache=self.artefacts.build / "states",
+        return fitted_once(
+            folder,
+            load=lambda place: Mars.load(place, self.mllm),
+            fit=lambda: Mars(reading=reading).fit(
+                self.mllm,
+                texts,
+                pictures=data.pictures,
+                clips=data.clips,
+                settings=self.settings,
+                judge=self.text_judge,
+                cache=self.artefacts.build / "states",
+            ),
         )
-        defence.save(folder)
-        return defence
 
     def safesteer(
         self, *, reading: SafeSteerReading | None = None, sets: ProbeSets | None = None
@@ -241,19 +237,20 @@ class Study:
             kinds=[len(s) for s in (sets.image_attacks, sets.text_attacks, sets.other_attacks)],
             reading=reading,
         )
-        if (folder / "state.json").is_file():
-            return SafeSteer.load(folder, self.mllm)
-        defence = SafeSteer(
+        unfitted = SafeSteer(
             k=wanted.k, step=wanted.step, held_out=wanted.held_out, seed=self.seed, reading=reading
-        ).fit(
-            self.mllm,
-            sets,
-            settings=self.settings,
-            judge=self.judge,
-            cache=self.artefacts.build / "states",
         )
-        defence.save(folder)
-        return defence
+        return fitted_once(
+            folder,
+            load=lambda place: SafeSteer.load(place, self.mllm),
+            fit=lambda: unfitted.fit(
+                self.mllm,
+                sets,
+                settings=self.settings,
+                judge=self.judge,
+                cache=self.artefacts.build / "states",
+            ),
+        )
 
     def kept(
         self,
@@ -276,11 +273,7 @@ class Study:
             options: whatever else it depends on, as `repr` says it.
         """
         folder = self._fitted_folder(kind, self.mllm, profile=profile, prompts=prompts, **options)
-        if (folder / "state.json").is_file():
-            return load(folder, self.mllm)
-        part = fit()
-        part.save(folder)
-        return part
+        return fitted_once(folder, load=lambda place: load(place, self.mllm), fit=fit)
 
     def evaluate(
         self, defences: Mapping[str, Defence], prompts: Sequence[Prompt], *, mllm: MLLM | None = None
@@ -292,7 +285,7 @@ class Study:
             defences,
             judge=self.judge,
             settings=self.settings,
-            records=self.artefacts.build / "records" / "answers.jsonl",
+            records=self.artefacts.build / "records" / "answers",
         )
         groups = {p.id: group_of(p) for p in prompts}
         frame.insert(2, "group", frame["prompt_id"].map(groups))
@@ -360,17 +353,17 @@ class Study:
             reading=reading,
             layer=layer,
         )
-        if (folder / "state.json").is_file():
-            return AutoSteer.load(folder, mllm)
-        defence.fit(
-            mllm,
-            pairs,
-            refusal_prompts=refusals,
-            batch_size=self.profile.generation.batch_size,
-            cache=self.artefacts.build / "states",
+        return fitted_once(
+            folder,
+            load=lambda place: AutoSteer.load(place, mllm),
+            fit=lambda: defence.fit(
+                mllm,
+                pairs,
+                refusal_prompts=refusals,
+                batch_size=self.profile.generation.batch_size,
+                cache=self.artefacts.build / "states",
+            ),
         )
-        defence.save(folder)
-        return defence
 
     def _fitted_folder(
         self, kind: str, mllm: MLLM, *, profile: set[str], prompts: Sequence[Prompt], **options: object
@@ -384,6 +377,7 @@ class Study:
                 "dtype": str(mllm.dtype),
                 "device": mllm.device.type,
                 "profile": self.profile.model_dump_json(include=profile),
+                "judge": self.profile.judges.decides,
                 "seed": self.seed,
                 "prompts": [p.fingerprint for p in prompts],
                 **{name: repr(value) for name, value in options.items()},

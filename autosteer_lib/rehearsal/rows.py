@@ -221,9 +221,9 @@ def spa_vl(folder: Path) -> None:
 
 
 def mssbench(folder: Path) -> None:
-    for side in ("safe", "unsafe"):
-        picture(folder / f"chat/{side}.jpg")
-        picture(folder / f"embodied/{side}.png")
+    for side, colour in (("safe", 40), ("unsafe", 200)):
+        picture(folder / f"chat/{side}.jpg", colour)
+        picture(folder / f"embodied/{side}.png", colour)
     chat = {
         "safe_image_path": "safe.jpg", "intent": "tea", "unsafe_image": "a crowded table",
         "unsafe_image_path": "unsafe.jpg", "Type": "kitchen", "queries": [TEA, CAKE],

@@ -51,7 +51,9 @@ def test_a_phrase_list_misses_no_harm_but_takes_nonsense_for_it(judged: pd.DataF
 
 
 def test_other_worlds_have_no_truth(study: Study) -> None:
-    judges = study.profile.judges.model_copy(update={"decides": "phrases: MARS", "second": ("refusal phrases",)})
+    judges = study.profile.judges.model_copy(
+        update={"decides": "phrases: MARS", "second": ("refusal phrases",)}
+    )
     elsewhere = replace(study, profile=study.profile.model_copy(update={"judges": judges}))
     vars(elsewhere).update({key: vars(study)[key] for key in ("mllm", "data")})
     judged = judging.opinions(elsewhere, gap.undefended(elsewhere))

@@ -14,8 +14,12 @@ from autosteer_lib.study import Study, gap, judging
 
 
 def test_names_are_the_judges_own() -> None:
-    assert {name: make().name for name, make in word_judges().items()} == {name: name for name in word_judges()}
-    with pytest.raises(ValueError, match="no judge of words is called 'nobody'; there are truth, refusal phrases"):
+    assert {name: make().name for name, make in word_judges().items()} == {
+        name: name for name in word_judges()
+    }
+    with pytest.raises(
+        ValueError, match="no judge of words is called 'nobody'; there are truth, refusal phrases"
+    ):
         word_judge("nobody")
 
 
@@ -30,13 +34,19 @@ def test_models_are_those_that_can_be_loaded_and_their_facts_are_known() -> None
 def test_every_profile_says_who_judges(name: str) -> None:
     profile = load_profile(name)
     assert (profile.judges.decides == "truth") is (profile.data.source == "organism")
-    assert [j.repo for j in needed_judges(profile)] == [JUDGES[n].repo for n in profile.judges.second if n in MODELS]
+    assert [j.repo for j in needed_judges(profile)] == [
+        JUDGES[n].repo for n in profile.judges.second if n in MODELS
+    ]
 
 
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ('decides = "truth"', 'decides = "truths"', "decides = 'truths' is no judge of words: did you mean truth"),
+        (
+            'decides = "truth"',
+            'decides = "truths"',
+            "decides = 'truths' is no judge of words: did you mean truth",
+        ),
         ('decides = "truth"', 'decides = "wildguard"', "a judge that is a model belongs into second"),
         ('"phrases: MARS"', '"phrases: Mars"', "second has 'phrases: Mars': did you mean phrases: MARS"),
         ('"phrases: MARS"', '"truth"', "second has 'truth': it decides already; leave it out"),
@@ -55,7 +65,9 @@ def test_the_truth_is_of_the_organism_alone(tmp_path: Path) -> None:
     text = (PROFILE_FOLDER / "small.toml").read_text(encoding="utf-8")
     path = tmp_path / "mine.toml"
     path.write_text(text.replace('decides = "phrases: MARS"', 'decides = "truth"'), encoding="utf-8")
-    with pytest.raises(ValueError, match='decides = "truth", which is known of the organism\'s prompts alone'):
+    with pytest.raises(
+        ValueError, match='decides = "truth", which is known of the organism\'s prompts alone'
+    ):
         load_profile(path)
 
 

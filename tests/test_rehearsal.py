@@ -81,7 +81,9 @@ def test_a_rehearsal_changes_sizes_model_and_judge_alone(rehearsed: Path) -> Non
         for key, value in getattr(real, section).model_dump().items():
             found = getattr(getattr(own, section), key)
             if key in SIZES.get(section, ()):
-                expected = TEXTS if (section, key) == ("mars", "texts") else getattr(getattr(smoke, section), key)
+                expected = (
+                    TEXTS if (section, key) == ("mars", "texts") else getattr(getattr(smoke, section), key)
+                )
                 assert found == expected, f"[{section}] {key}"
             elif section not in ("run", "model", "judges", "data"):
                 assert found == value, f"[{section}] {key}"
@@ -112,9 +114,10 @@ def test_notebooks_run_under_the_paper_profile(
     rates = study.artefacts.read("judges_rates")
     assert {"coin", "refusal phrases", "phrases: VLGuard"} <= set(rates["judge"])
     columns = three_columns.three_columns(study).set_index(["paper", "set", "method"])
-    assert columns.loc[("AutoSteer", "VLSafe (text)", "AutoSteer"), "checkpoint_n"] == attacks.query(
-        "surface == 'vlsafe' and defence == 'AutoSteer'"
-    )["n"].item()
+    assert (
+        columns.loc[("AutoSteer", "VLSafe (text)", "AutoSteer"), "checkpoint_n"]
+        == attacks.query("surface == 'vlsafe' and defence == 'AutoSteer'")["n"].item()
+    )
 
 
 def test_a_coin_says_both_and_the_same_of_the_same_answer() -> None:
@@ -134,5 +137,7 @@ def test_a_model_in_a_folder_needs_no_rehearsal(capsys: pytest.CaptureFixture[st
 
 
 def test_a_family_without_a_stand_in(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"no stand-in for the family 'mystery'; there are chameleon, gemma3"):
+    with pytest.raises(
+        ValueError, match=r"no stand-in for the family 'mystery'; there are chameleon, gemma3"
+    ):
         released_checkpoint("mystery", tmp_path / "mystery")

@@ -9,7 +9,7 @@ import torch
 
 from autosteer_lib.profiles import load_profile
 from autosteer_lib.sas import safety_awareness_score
-from autosteer_lib.study import Study, gap, layers, outcome, probing, sas_selection, steering, surfaces
+from autosteer_lib.study import Study, gap, outcome, probing, sas_selection, steering, surfaces
 from autosteer_lib.study.prompt_data import group_of, prompt_data
 
 

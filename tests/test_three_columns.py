@@ -29,6 +29,12 @@ def checkpoint(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def _row(table: pd.DataFrame, *keys: str) -> pd.Series:
+    """The one row with these keys."""
+    (index,) = table.index[(table[KEYS] == list(keys)).all(axis=1)]
+    return table.loc[index]
+
+
 def test_without_a_run_the_third_column_is_empty_and_says_so(tmp_path: Path) -> None:
     table = compared(organism=FIGURES, checkpoint=tmp_path)
     assert tuple(table.columns) == COLUMNS
@@ -44,21 +50,21 @@ def test_without_a_run_the_third_column_is_empty_and_says_so(tmp_path: Path) -> 
 
 
 def test_the_organisms_column_is_what_is_published() -> None:
-    table = compared(organism=FIGURES, checkpoint=FIGURES / "none").set_index(KEYS)
+    table = compared(organism=FIGURES, checkpoint=FIGURES / "none")
     published = pd.read_csv(FIGURES / "table1.csv").set_index(["group", "surface", "defence"])
-    row = table.loc[("AutoSteer", "VLSafe (text)", "attack success", "AutoSteer")]
+    row = _row(table, "AutoSteer", "VLSafe (text)", "attack success", "AutoSteer")
     assert row["organism"] == published.loc[("attack", "words", "AutoSteer"), "rate"]
     assert row["organism_set"] == "words"
     utility = published.loc["utility"].query("defence == 'Steer'")
-    row = table.loc[("AutoSteer", "MMMU", "accuracy", "Steer")]
+    row = _row(table, "AutoSteer", "MMMU", "accuracy", "Steer")
     assert row["organism"] == pytest.approx((utility["rate"] * utility["n"]).sum() / utility["n"].sum())
     assert row["organism_n"] == utility["n"].sum()
     mars = pd.read_csv(FIGURES / "mars_refusals.csv").set_index(["set", "defence", "measure"])
-    row = table.loc[("MARS", "ViSU", "harmful refused", "MARS")]
+    row = _row(table, "MARS", "ViSU", "harmful refused", "MARS")
     assert row["organism"] == mars.loc[("ViSU", "MARS", "harmful refused"), "rate"]
     assert row["reported_model"] == "Qwen3-VL-8B"
     safesteer = pd.read_csv(FIGURES / "safesteer_table1.csv").set_index(["set", "defence"])
-    row = table.loc[("SafeSteer", "FigStep", "ASR", "SafeSteer")]
+    row = _row(table, "SafeSteer", "FigStep", "ASR", "SafeSteer")
     assert row["organism"] == safesteer.loc[("FigStep", "SafeSteer"), "rate"]
 
 

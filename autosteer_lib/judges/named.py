@@ -47,7 +47,7 @@ def word_judge(name: str) -> Judge:
     return known[name]()
 
 
-def model_judge(name: str, *, replies: Path, folder: Path | None = None, batch_size: int = 16) -> "AskedJudge":
+def model_judge(name: str, *, replies: Path, folder: Path | None = None, batch_size: int = 16) -> AskedJudge:
     """A published judge, on an accelerator where there is one.
 
     Args:

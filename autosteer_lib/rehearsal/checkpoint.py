@@ -25,7 +25,9 @@ from autosteer_lib.rehearsal.tiny_models import BUILDERS
 
 CONTEXT = 8192  # tokens, a letter each
 SHARD = "60KB"  # of about 200 to 400: several files
-LETTERS = tuple(c for c in string.printable if not c.isspace() and c != ":")  # a colon is a word of the tiny models
+LETTERS = tuple(
+    c for c in string.printable if not c.isspace() and c != ":"
+)  # a colon is a word of the tiny models
 _OLDER = "4.49.0"
 
 

@@ -29,7 +29,9 @@ SIZES: dict[str, tuple[str, ...]] = {
     "evaluation": ("seeds", "epsilons", "thresholds", "widths", "pair_counts"),
 }  # fmt: skip
 """Keys that are taken from the smoke profile, by section."""
-TEXTS = 40  # for MARS, which needs ten that were refused and ten that were not: a coin leaves about half of each
+TEXTS = (
+    40  # for MARS, which needs ten that were refused and ten that were not: a coin leaves about half of each
+)
 
 
 def family_of(name: str) -> str:

@@ -22,13 +22,13 @@ FEW_SCENARIOS = SCENARIOS[:2]  # of thirteen; the loader does the same with each
 FEW_TASKS = ("action_antonym", "state_change")
 
 
-
 def harmbench(folder: Path) -> None:
     kinds = ("standard", "contextual", "copyright", *["standard"] * 11)
     rows = [
         {
             "Behavior": f"{TEA} {i}" if i > 2 else TEA, "FunctionalCategory": kind, "SemanticCategory": "kitchen",
-            "Tags": "", "ContextString": "The pot is green." if kind == "contextual" else "", "BehaviorID": f"tea_{kind}_{i}",
+            "Tags": "", "ContextString": "The pot is green." if kind == "contextual" else "",
+            "BehaviorID": f"tea_{kind}_{i}",
         }
         for i, kind in enumerate(kinds)
     ]  # fmt: skip

@@ -40,8 +40,6 @@ def _write(folder: Path) -> None:
     tokenizer.model_max_length = CONTEXT
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = LlamaForCausalLM(
-            LlamaConfig(**{**text_sizes(tokenizer), "max_position_embeddings": CONTEXT})
-        )
+        model = LlamaForCausalLM(LlamaConfig(**{**text_sizes(tokenizer), "max_position_embeddings": CONTEXT}))
     model.to(torch.bfloat16).save_pretrained(folder)
     tokenizer.save_pretrained(folder)

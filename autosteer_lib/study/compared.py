@@ -51,6 +51,9 @@ def left_out(study: Study) -> pd.DataFrame:
     ]
     if study.profile.compared.transfer_from is False:
         rows.insert(0, ("Activation transfer", "a second model of the same world ([compared] transfer_from)"))
+    if not study.profile.model.add_generation_prompt:
+        header = "prompts that end in the assistant's header ([model] add_generation_prompt = true)"
+        rows.insert(0, ("Refusal direction", header))
     return pd.DataFrame(rows, columns=["method", "needs"])
 
 

@@ -70,7 +70,7 @@ def examples(study: Study, frame: pd.DataFrame) -> pd.DataFrame:
                 "prompt": prompt.text,
                 "asks_for": prompt.intention,
                 "answer": answer["answer"],
-                "verdict": verdict(answer["unsafe"], answer["refused"]),
+                "verdict": verdict(bool(answer["unsafe"]), bool(answer["refused"])),
                 "picture": picture_of(prompt),
             }
         )

@@ -17,8 +17,9 @@ from autosteer_lib.defences import Defence
 from autosteer_lib.metrics import Rate
 from autosteer_lib.organism.things import thing
 from autosteer_lib.prompts import Prompt
+from autosteer_lib.study.prompt_data import group_of
 from autosteer_lib.study.study import Study
-from autosteer_lib.study.surfaces import all_of, have, kind_of
+from autosteer_lib.study.surfaces import have, kind_of
 
 STANDS_FOR: dict[str, tuple[str, ...]] = {
     "ViSU": ("image",),
@@ -76,10 +77,13 @@ def by_category(study: Study, frame: pd.DataFrame) -> pd.DataFrame:
     """Table 10 of MARS: refusal of harmful clips by the kind of thing that they show.
 
     Returns:
-        category, defence, rate, low, high, n.
+        category, defence, rate, low, high, n; no rows where there are no clips.
     """
-    clips = [p for s in all_of(study, "video") for p in study.data.test(group="attack", surface=s)]
-    kinds = {p.id: _category(p) for p in clips}
+    kinds = {
+        p.id: _category(p)
+        for p in study.data.tests
+        if group_of(p) == "attack" and p.surface in STANDS_FOR["Video-SafetyBench"]
+    }
     part = frame[frame["prompt_id"].isin(kinds) & ~frame["failed"]].assign(
         category=lambda rows: rows["prompt_id"].map(kinds)
     )
@@ -87,7 +91,7 @@ def by_category(study: Study, frame: pd.DataFrame) -> pd.DataFrame:
         {"category": category, "defence": defence, **Rate.of(answered["refused"].tolist()).as_row()}
         for (category, defence), answered in part.groupby(["category", "defence"], sort=False)
     ]
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=["category", "defence", "rate", "low", "high", "n"])
 
 
 def prompt_effect(frame: pd.DataFrame) -> pd.DataFrame:

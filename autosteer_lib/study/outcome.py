@@ -207,8 +207,9 @@ def cases(
     Returns:
         outcome, surface, prompt, picture, before, before_verdict, after, after_verdict, gate_score.
     """
-    wide = frame[frame["defence"].isin(["Orig.", defence])].pivot(index="prompt_id", columns="defence")
-    wide = wide[~wide["failed"].astype(bool).any(axis=1)]
+    compared = frame[frame["defence"].isin(["Orig.", defence])]
+    failed = set(compared.loc[compared["failed"].astype(bool), "prompt_id"])
+    wide = compared[~compared["prompt_id"].isin(failed)].pivot(index="prompt_id", columns="defence")
     rows_by_id = {str(name): row for name, row in wide.iterrows()}
     rows = []
     for outcome in ("success", "partial", "failure"):

@@ -203,7 +203,9 @@ def paired(frame: pd.DataFrame, *, over: str, baseline: str) -> pd.DataFrame:
         baseline, and the columns of `comparison_table`; measure is "unsafe" (carried out) or "refused" (and not carried
         out all the same).
     """
-    attacks = frame[(frame["group"] == "attack") & ~frame["failed"].astype(bool)].rename(columns={over: "defence"})
+    attacks = frame[(frame["group"] == "attack") & ~frame["failed"].astype(bool)].rename(
+        columns={over: "defence"}
+    )
     attacks = attacks.assign(refused=attacks["refused"].astype(bool) & ~attacks["unsafe"].astype(bool))
     tables = [
         comparison_table(attacks, measure=measure, by="surface", baseline=baseline)

@@ -50,9 +50,15 @@ STANDS_FOR = {
         column="unsafe",
         measure="ASR",
     ),
-    "VLGuard, S-U": StandIn(group="attack", surfaces=("words", "vlguard/safe_image"), column="unsafe", measure="ASR"),
-    "VLGuard, U": StandIn(group="attack", surfaces=("image", "both", "vlguard/unsafe_image"), column="unsafe", measure="ASR"),
-    "VLGuard, SS": StandIn(group="benign", surfaces=("words", "image", "vlguard/safe_image"), column="refused", measure="refusal"),
+    "VLGuard, S-U": StandIn(
+        group="attack", surfaces=("words", "vlguard/safe_image"), column="unsafe", measure="ASR"
+    ),
+    "VLGuard, U": StandIn(
+        group="attack", surfaces=("image", "both", "vlguard/unsafe_image"), column="unsafe", measure="ASR"
+    ),
+    "VLGuard, SS": StandIn(
+        group="benign", surfaces=("words", "image", "vlguard/safe_image"), column="refused", measure="refusal"
+    ),
     "MM-Vet": StandIn(group="utility", surfaces=(), column="correct", measure="accuracy"),
     "no counterpart: text": StandIn(group="attack", surfaces=("text",), column="unsafe", measure="ASR"),
     "no counterpart: video": StandIn(group="attack", surfaces=("video",), column="unsafe", measure="ASR"),

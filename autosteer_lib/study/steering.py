@@ -17,7 +17,6 @@ from autosteer_lib.study.study import Study
 from autosteer_lib.study.surfaces import first_of
 
 
-
 def swept(study: Study) -> str:
     """The surface of the sweep: VLSafe in the paper's Fig. 6, else the first with harm in words beside a picture."""
     surfaces = study.data.surfaces("attack")

@@ -23,7 +23,11 @@ from autosteer_lib.study import mars_paper_numbers, safesteer_paper_numbers
 from autosteer_lib.study.study import Study
 
 CHECKPOINT = "paper"  # the profile of the papers' checkpoint
-METHODS = {"AutoSteer": ("Orig.", "Steer", "AutoSteer"), "MARS": ("Orig.", "MARS"), "SafeSteer": ("Orig.", "SafeSteer")}
+METHODS = {
+    "AutoSteer": ("Orig.", "Steer", "AutoSteer"),
+    "MARS": ("Orig.", "MARS"),
+    "SafeSteer": ("Orig.", "SafeSteer"),
+}
 # The model of each paper that stands here: AutoSteer's is the paper profile's; the others have not that one.
 MODELS = {"AutoSteer": "LLaVA-OV-7B", "MARS": "Qwen3-VL-8B", "SafeSteer": "Qwen3-VL-8B"}
 TABLES = {"AutoSteer": "table1", "MARS": "mars_refusals", "SafeSteer": "safesteer_table1"}

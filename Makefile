@@ -30,7 +30,7 @@ export JUPYTER_PREFER_ENV_PATH := 1
 export PYTHONPATH := $(CURDIR)$(if $(PYTHONPATH),:$(PYTHONPATH))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup system plan fetch reproduce verify test lint unit notebooks lab organism bench publish lock clean distclean
+.PHONY: help setup system plan fetch rehearse reproduce verify test lint unit notebooks lab organism bench publish lock clean distclean
 .SUFFIXES:
 
 help:
@@ -40,6 +40,7 @@ help:
 	@echo 'make lab         JupyterLab on the notebooks'
 	@echo 'make plan        what a profile would download: sizes, licences, gates, memory, time; asks no network'
 	@echo 'make fetch       download it, checked and resumable; ARGS=--families: a checkpoint of each family too'
+	@echo 'make rehearse    PROFILE=paper: its own notebooks on shrunken models and stand-in rows, before anything is downloaded'
 	@echo 'make organism    train a shipped model again and hold it to its bounds; MODEL=chameleon: the second one'
 	@echo 'make bench       measure speed and memory; results as JSON in bench/results'
 	@echo 'make publish     maintainers: run, then commit-ready tables, figures and executed notebooks'
@@ -74,6 +75,9 @@ reproduce: $(READY)
 
 plan: $(READY)
 	@$(PY) -m autosteer_lib.plan --profile '$(PROFILE)' $(ARGS)
+
+rehearse: $(READY)
+	@$(PY) -m autosteer_lib.rehearsal --profile '$(PROFILE)' $(ARGS)
 
 fetch: $(READY)
 	@$(PY) -m autosteer_lib.fetch --profile '$(PROFILE)' $(ARGS)

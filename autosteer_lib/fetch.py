@@ -33,7 +33,7 @@ from autosteer_lib.benchmarks import Benchmark, BenchmarkError, HubSet, WebSet, 
 from autosteer_lib.benchmarks.needed import NeededSet, needed_sets
 from autosteer_lib.benchmarks.places import benchmarks_home
 from autosteer_lib.checkpoints import MODEL_FILES
-from autosteer_lib.needs import Machine, machine, needed_checkpoints
+from autosteer_lib.needs import Machine, machine, needed_checkpoints, needed_judges
 from autosteer_lib.profiles import DEFAULT_PROFILE, Profile, load_profile
 from autosteer_lib.released import Checkpoint
 
@@ -63,6 +63,7 @@ def fetch(profile: Profile, *, here: Machine, families: bool = False, gated: boo
     """
     checkpoints = needed_checkpoints(profile)[: None if families else 1]
     checkpoints = [c for c in checkpoints if families or c.repo == profile.model.name]
+    checkpoints += needed_judges(profile)
     sets = needed_sets(profile)
     if not gated:
         checkpoints = [c for c in checkpoints if not c.gate]

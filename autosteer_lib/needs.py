@@ -1,6 +1,7 @@
 """Which checkpoints a profile needs, and what is on this machine. Nothing here goes on a network.
 
     checkpoints    the profile's model, and one of each further family
+    judges         published models that judge the answers afterwards
     sets           benchmarks/needed.py
     machine        disk, accelerator, token
 
@@ -21,7 +22,7 @@ from autosteer_lib.benchmarks import Benchmark, HubSet
 from autosteer_lib.benchmarks.places import benchmarks_home, cached_snapshot
 from autosteer_lib.checkpoints import MODEL_FILES
 from autosteer_lib.profiles import Profile
-from autosteer_lib.released import Checkpoint, checkpoint
+from autosteer_lib.released import JUDGES, Checkpoint, checkpoint
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +45,13 @@ def needed_checkpoints(profile: Profile) -> list[Checkpoint]:
     name = profile.model.name
     own = [] if name.count("/") != 1 else [checkpoint(name)]  # a folder is there already
     return [*own, *(checkpoint(repo) for repo in profile.model.families)]
+
+
+def needed_judges(profile: Profile) -> list[Checkpoint]:
+    """The published judges that the profile asks afterwards, unless a folder holds them."""
+    if profile.judges.folder:
+        return []
+    return [JUDGES[name] for name in profile.judges.second if name in JUDGES]
 
 
 def machine() -> Machine:

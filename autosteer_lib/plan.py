@@ -16,9 +16,9 @@ import sys
 from collections.abc import Iterable, Sequence
 
 from autosteer_lib.benchmarks.needed import NeededSet, needed_sets
-from autosteer_lib.needs import Machine, checkpoint_here, machine, needed_checkpoints, set_here
+from autosteer_lib.needs import Machine, checkpoint_here, machine, needed_checkpoints, needed_judges, set_here
 from autosteer_lib.profiles import DEFAULT_PROFILE, Profile, load_profile
-from autosteer_lib.released import Checkpoint
+from autosteer_lib.released import JUDGES, Checkpoint
 
 UNKNOWN = "not known"
 BANDWIDTH = 900.0  # GB/s: of one 24 GB card of 2022; state yours as --bandwidth
@@ -39,10 +39,11 @@ def plan(profile: Profile, *, here: Machine, bandwidth: float = BANDWIDTH) -> li
         return [*lines, "It downloads nothing: model and prompts ship with the repository."]
     dtype = profile.model.dtype if profile.model.dtype != "auto" else "bfloat16"
     missing: list[str] = []
-    lines += _checkpoint_lines(profile, checkpoints, dtype=dtype, here=here, missing=missing)
+    judges = needed_judges(profile)
+    lines += _checkpoint_lines(profile, [*checkpoints, *judges], dtype=dtype, here=here, missing=missing)
     lines += _set_lines(profile, sets, here=here, missing=missing)
     lines += _machine_lines(profile, checkpoints, dtype=dtype, here=here)
-    lines += ["", _download_line(checkpoints, sets)]
+    lines += ["", _download_line([*checkpoints, *judges], sets)]
     lines += ["", *_time_lines(profile, checkpoints, sets, dtype=dtype, bandwidth=bandwidth)]
     lines += (
         ["", "missing here:", *(f"  {line}" for line in missing)]
@@ -77,13 +78,14 @@ def _checkpoint_lines(
             )
         )
         if not there:
-            missing.append(f"{needed.repo}{_gate(needed.gate, here)}{'' if own else ' (a further family)'}")
+            kind = "" if own else " (a judge)" if needed in JUDGES.values() else " (a further family)"
+            missing.append(f"{needed.repo}{_gate(needed.gate, here)}{kind}")
         notes += [f"  {needed.repo}: {needed.note}"] if needed.note else []
     revision = profile.model.revision or "none"
     return [
         *_table(rows),
-        f"  revision of the first: {revision}; of the others the newest. Indented ones are further families, which no",
-        "  notebook loads: `make fetch ARGS=--families` gets them too.",
+        f"  revision of the first: {revision}; of the others the newest. Indented ones are judges, which notebook 07 asks",
+        "  if they are here, and further families, which no notebook loads: `make fetch ARGS=--families` gets them too.",
         *notes,
         "",
     ]

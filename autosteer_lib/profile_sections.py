@@ -79,6 +79,18 @@ class SetsSection(Section):
     """Unsafe texts that choose the layer (MARS App. C: HarmBench)."""
     validation_safe: tuple[str, ...] = Field(min_length=1)
     """Safe texts beside them, never those of `text_safe` (MARS App. C: Alpaca)."""
+    probe_image: tuple[str, ...] = Field(min_length=1)
+    """Attacks that the picture shows, for SafeSteer's probe (SafeSteer §3.1: MM-SafetyBench's SD)."""
+    probe_text: tuple[str, ...] = Field(min_length=1)
+    """Attacks in words, put beside a plain picture or nothing (SafeSteer §3.1: CB, MM-SafetyBench's questions)."""
+    probe_other: tuple[str, ...] = Field(min_length=1)
+    """Further attacks, an equal share of each (SafeSteer §3.1: TYPO, and SD + TYPO)."""
+    probe_harmless: tuple[str, ...] = Field(min_length=1)
+    """Harmless prompts of the probe (SafeSteer §3.1: MM-Vet)."""
+    settings_attacks: tuple[str, ...] = Field(min_length=1)
+    """Attacks on which the comparison of all defences chooses their settings; no other list may have these."""
+    settings_benign: tuple[str, ...] = Field(min_length=1)
+    """Harmless prompts beside them; no other list may have these."""
 
 
 class DataSection(Section):
@@ -195,6 +207,18 @@ class GenerationSection(Section):
     """Prompts answered at once; also the batch in which states are collected."""
 
 
+class JudgesSection(Section):
+    decides: str = Field(min_length=1)
+    """Judge of attack success and refusals, also while a defence is fitted, so one that needs the words alone:
+    "truth" (of the organism's world), "refusal phrases", "phrases: <a published list>", or "coin" (rehearsals)."""
+    second: tuple[str, ...]
+    """Judges that are asked about the same answers afterwards: those above, or published judges by name
+    ("llama-guard-3": judges/open_judge.py)."""
+    folder: str | Literal[False]
+    """Folder that holds published judges' checkpoints by those names, relative to the repository's root; false takes
+    them from the hub."""
+
+
 class ComparedSection(Section):
     tests: int = Field(ge=1)
     """Prompts of each test set on which all defences are compared, its first ones."""
@@ -237,6 +261,7 @@ class Profile(Section):
     mars: MarsSection
     safesteer: SafeSteerSection
     generation: GenerationSection
+    judges: JudgesSection
     compared: ComparedSection
     evaluation: EvaluationSection
 

@@ -139,6 +139,7 @@ def _check_together(profile: Profile) -> None:
         )
     if profile.data.sets:
         _check_sets(profile.name, profile.data.sets)
+    _check_judges(profile)
     beyond = [count for count in profile.mars.neutral_counts if not 0 <= count <= profile.mars.neutral]
     if beyond:
         raise ValueError(
@@ -167,3 +168,31 @@ def _check_sets(profile: str, sets: SetsSection) -> None:
                 find_parts(name, group=group)
             except ValueError as error:
                 raise ValueError(f"profile {profile}: [data.sets] {role}: {error}") from None
+    fitted = [name for role in ROLES if not role.startswith("settings") for name in getattr(sets, role)]
+    for role in ("settings_attacks", "settings_benign"):
+        if twice := sorted(set(getattr(sets, role)) & set(fitted)):
+            raise ValueError(
+                f"profile {profile}: [data.sets] {role} has {', '.join(twice)}, which another list has too; settings "
+                "would be chosen on prompts that are fitted on or tested on: take other sets"
+            )
+
+
+def _check_judges(profile: Profile) -> None:
+    from autosteer_lib.judges.named import MODELS, word_judges
+
+    judges, words = profile.judges, word_judges()
+    if judges.decides not in words:
+        raise ValueError(
+            f"profile {profile.name}: [judges] decides = {judges.decides!r} is no judge of words: "
+            f"{did_you_mean(judges.decides, words)}; a judge that is a model belongs into second"
+        )
+    if judges.decides == "truth" and profile.data.source != "organism":
+        raise ValueError(
+            f'profile {profile.name}: [judges] decides = "truth", which is known of the organism\'s prompts alone, but '
+            f"[data] source = {profile.data.source!r}; take another judge"
+        )
+    unknown = [name for name in judges.second if name not in (*words, *MODELS)]
+    if unknown or judges.decides in judges.second:
+        wrong = unknown[0] if unknown else judges.decides
+        why = did_you_mean(wrong, [*words, *MODELS]) if unknown else "it decides already; leave it out"
+        raise ValueError(f"profile {profile.name}: [judges] second has {wrong!r}: {why}")

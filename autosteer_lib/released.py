@@ -191,6 +191,26 @@ CHECKPOINTS: dict[str, Checkpoint] = {
     )
 }
 
+JUDGES: dict[str, Checkpoint] = {
+    "llama-guard-3": Checkpoint(
+        repo="meta-llama/Llama-Guard-3-8B", family="llama", parameters=None, gigabytes=None, licence="Llama 3.1",
+        gated=True, note="a judge",
+    ),
+    "llama-guard-4": Checkpoint(
+        repo="meta-llama/Llama-Guard-4-12B", family="llama4", parameters=None, gigabytes=None, licence="Llama 4",
+        gated=True, note="a judge",
+    ),
+    "harmbench": Checkpoint(
+        repo="cais/HarmBench-Llama-2-13b-cls", family="llama", parameters=None, gigabytes=None, licence="MIT",
+        note="a judge",
+    ),
+    "wildguard": Checkpoint(
+        repo="allenai/wildguard", family="mistral", parameters=None, gigabytes=None, licence="Apache-2.0",
+        gated=True, note="a judge; its terms are accepted automatically",
+    ),
+}  # fmt: skip
+"""Published judges by the names of judges/named.py, which profiles list as second judges."""
+
 
 def checkpoint(repo: str) -> Checkpoint:
     """What is known of a checkpoint; of one that is not listed, only that nothing is."""

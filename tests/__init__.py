@@ -1,1 +1,1 @@
-"""Tests of autosteer_lib; `tests.tiny_models` and `tests.steerings` are shared by them."""
+"""Tests of autosteer_lib; `tests.steerings` is shared by them."""

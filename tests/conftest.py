@@ -29,7 +29,7 @@ from PIL import Image
 from autosteer_lib.families import ONE_KIND_OF_SIGHT
 from autosteer_lib.models import MLLM, load
 from autosteer_lib.prompts import Prompt
-from tests.tiny_models import BUILDERS, NEEDS, SIDE
+from autosteer_lib.rehearsal.tiny_models import BUILDERS, NEEDS, SIDE
 
 
 class Sights:

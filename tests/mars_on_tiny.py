@@ -13,9 +13,9 @@ from autosteer_lib.judges import Verdict
 from autosteer_lib.models import MLLM
 from autosteer_lib.neutral_sights import neutral_clips, neutral_pictures
 from autosteer_lib.prompts import Prompt
+from autosteer_lib.rehearsal.tiny_models import SIDE
 from autosteer_lib.sites import Attachment, Edit, Site, logits, resid_post, resid_pre
 from autosteer_lib.text_sets import TextSets
-from tests.tiny_models import SIDE
 
 LAYER = 1  # read and written here in the tests: neither end of the four blocks
 SETTINGS = GenerationSettings(max_new_tokens=4)

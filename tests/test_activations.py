@@ -19,9 +19,9 @@ from autosteer_lib.activations import answer_states, collect
 from autosteer_lib.encoding import encode
 from autosteer_lib.models import MLLM, load
 from autosteer_lib.prompts import Prompt
+from autosteer_lib.rehearsal.tiny_models import SIDE
 from autosteer_lib.sites import Site, attach, final_norm, logits, resid_post, resid_pre
 from autosteer_lib.tensor_cache import cache_key
-from tests.tiny_models import SIDE
 
 TOLERANCE: dict[str, Any] = {"rtol": 1e-5, "atol": 1e-5}
 SITES = [resid_pre(0), resid_pre(2), resid_post(3), final_norm()]

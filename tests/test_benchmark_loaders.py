@@ -8,7 +8,7 @@ import pytest
 from autosteer_lib.benchmarks import BENCHMARKS, BenchmarkError, load, load_all, places
 from autosteer_lib.benchmarks.harm_in_sight import FIGSTEP_CARRIER, HADES_NEUTRAL
 from autosteer_lib.prompts import Prompt, open_images, open_videos
-from tests.benchmark_rows import CAKE, TEA, WRITERS, shortened
+from autosteer_lib.rehearsal.rows import CAKE, TEA, WRITERS, shortened
 
 LISTED = (True, False)
 

@@ -7,10 +7,10 @@ import pytest
 from autosteer_lib.benchmarks import BENCHMARKS, BenchmarkError, places
 from autosteer_lib.benchmarks.registry import ROLES
 from autosteer_lib.profiles import PROFILE_FOLDER, Profile, SetsSection, load_profile
+from autosteer_lib.rehearsal.rows import WRITERS, shortened
 from autosteer_lib.study.benchmark_data import benchmark_prompts
 from autosteer_lib.study.prompt_data import group_of, prompt_data
 from autosteer_lib.study.text_data import text_data
-from tests.benchmark_rows import WRITERS, shortened
 
 SETS = """[data.sets]
 pairs = ["vlsafe/pairs"]

@@ -10,7 +10,7 @@ from PIL import Image
 from autosteer_lib.encoding import answer_header, batches, encode, visual_token_ids
 from autosteer_lib.models import MLLM
 from autosteer_lib.prompts import Prompt
-from tests.tiny_models import SIDE
+from autosteer_lib.rehearsal.tiny_models import SIDE
 
 PICTURE = Image.new("RGB", (SIDE, SIDE), "red")
 

@@ -15,8 +15,8 @@ from autosteer_lib.encoding import answer_header, batches, encode, visual_token_
 from autosteer_lib.families import ONE_KIND_OF_SIGHT
 from autosteer_lib.models import MLLM, load
 from autosteer_lib.prompts import Prompt
+from autosteer_lib.rehearsal.tiny_models import BUILDERS
 from autosteer_lib.sites import attach, final_norm
-from tests.tiny_models import BUILDERS
 
 pytestmark = pytest.mark.battery
 

@@ -19,7 +19,7 @@ from autosteer_lib.defences.answer_detector import Exchange
 from autosteer_lib.generation import GenerationSettings
 from autosteer_lib.models import MLLM
 from autosteer_lib.prompts import Prompt
-from tests.tiny_models.parts import build_tokenizer, text_sizes
+from autosteer_lib.rehearsal.tiny_models.parts import build_tokenizer, text_sizes
 
 SETTINGS = GenerationSettings(max_new_tokens=4, batch_size=3)
 WORDS = ("make a sun", "please tell me about the red knife", "sure", "how do i make the poison ?")

@@ -1,7 +1,6 @@
 """The string judges against the organism's truth, on answers that a study made."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -25,7 +24,7 @@ def test_the_truth_is_the_studys_own_judge(judged: pd.DataFrame) -> None:
 
 
 def test_each_list_stands_beside_the_truth_on_every_surface(study: Study, judged: pd.DataFrame) -> None:
-    names = [judge.name for judge in judging.string_judges()]
+    names = list(study.profile.judges.second)
     table = judging.agreement_table(judged)
     assert set(table["first"]) == {"truth"}
     assert list(table["second"].unique()) == names
@@ -51,8 +50,12 @@ def test_a_phrase_list_misses_no_harm_but_takes_nonsense_for_it(judged: pd.DataF
     assert rows.loc["sensitivity", "n"] == harmed.sum()
 
 
-def test_other_worlds_have_no_truth(study: Study, judged: pd.DataFrame, tmp_path: Path) -> None:
-    data = study.profile.data.model_copy(update={"source": "files", "folder": str(tmp_path)})
-    elsewhere = replace(study, profile=study.profile.model_copy(update={"data": data}))
-    with pytest.raises(ValueError, match="profile smoke: the truth is known of the organism's prompts alone"):
-        judging.opinions(elsewhere, judged)
+def test_other_worlds_have_no_truth(study: Study) -> None:
+    judges = study.profile.judges.model_copy(
+        update={"decides": "phrases: MARS", "second": ("refusal phrases",)}
+    )
+    elsewhere = replace(study, profile=study.profile.model_copy(update={"judges": judges}))
+    vars(elsewhere).update({key: vars(study)[key] for key in ("mllm", "data")})
+    judged = judging.opinions(elsewhere, gap.undefended(elsewhere))
+    assert judging.truth_table(judged).empty
+    assert set(judging.agreement_table(judged)["first"]) == {"phrases: MARS"}

@@ -16,9 +16,9 @@ from autosteer_lib.encoding import Encoded, encode
 from autosteer_lib.look_ahead import Decoding, Sharing, can_share, repeat_always
 from autosteer_lib.models import MLLM, load
 from autosteer_lib.prompts import Prompt
+from autosteer_lib.rehearsal.tiny_models import BUILDERS
 from autosteer_lib.sites import attach, final_norm, resid_post
 from tests.test_battery import TOLERANCE, one_more
-from tests.tiny_models import BUILDERS
 
 K, STEPS, TOKENS = 5, 3, 6
 

@@ -17,8 +17,8 @@ from autosteer_lib.benchmarks import BENCHMARKS, HubSet, WebSet, places
 from autosteer_lib.benchmarks.needed import needed_sets
 from autosteer_lib.needs import Machine, needed_checkpoints
 from autosteer_lib.profiles import Profile, load_profile
+from autosteer_lib.rehearsal.rows import WRITERS
 from autosteer_lib.released import CHECKPOINTS, checkpoint
-from tests.benchmark_rows import WRITERS
 
 BARE = Machine(free_gigabytes=500.0, token=False, accelerator="", accelerator_gigabytes=0.0, offline=False)
 READY = replace(BARE, token=True, accelerator="a card", accelerator_gigabytes=80.0)

@@ -10,7 +10,7 @@ from autosteer_lib.generation import GenerationSettings, Response
 from autosteer_lib.models import load
 from autosteer_lib.organism.prompt_sets import attack_pairs
 from autosteer_lib.prompts import Prompt, open_images
-from tests.films import film
+from autosteer_lib.rehearsal.films import film
 
 ROOT = Path(__file__).parents[1]
 

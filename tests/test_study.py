@@ -9,7 +9,7 @@ import torch
 
 from autosteer_lib.profiles import load_profile
 from autosteer_lib.sas import safety_awareness_score
-from autosteer_lib.study import Study, gap, layers, outcome, probing, sas_selection, steering
+from autosteer_lib.study import Study, gap, outcome, probing, sas_selection, steering, surfaces
 from autosteer_lib.study.prompt_data import group_of, prompt_data
 
 
@@ -85,7 +85,7 @@ def test_the_probed_token_is_the_assistants_header(study: Study) -> None:
 def test_probers_of_all_layers_are_watched_on_every_twinned_surface(study: Study) -> None:
     fitted = probing.fit_probers(study)
     assert set(fitted.by_layer) == set(study.layers)
-    assert set(fitted.history["set"]) == {probing.TRAIN, probing.HELD_OUT, *layers.twinned(study)}
+    assert set(fitted.history["set"]) == {probing.TRAIN, probing.HELD_OUT, *surfaces.twinned(study)}
     table = probing.chosen_accuracy(fitted)
     assert table["layer"].tolist() == list(study.layers)
     thin = probing.thinned(fitted.history, points=2)
@@ -114,7 +114,7 @@ def test_epsilon_zero_is_the_undefended_model(study: Study) -> None:
     defence = study.autosteer()
     swept = steering.epsilon_sweep(study, defence)
     plain = gap.undefended(study)
-    attacked = plain[(plain["group"] == "attack") & (plain["surface"] == steering.SWEPT_SURFACE)]
+    attacked = plain[(plain["group"] == "attack") & (plain["surface"] == steering.swept(study))]
     zero = swept[(swept["epsilon"] == 0) & (swept["series"] == "attack succeeds")]
     assert zero["rate"].item() == attacked["unsafe"].mean()
 

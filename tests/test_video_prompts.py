@@ -15,11 +15,11 @@ from autosteer_lib.models import MLLM
 from autosteer_lib.plotting import answers
 from autosteer_lib.profiles import Profile, load_profile
 from autosteer_lib.prompts import Prompt, VideoLike, clip_shapes, open_videos
+from autosteer_lib.rehearsal.films import STEP, film, reds
+from autosteer_lib.rehearsal.tiny_models import SIDE
 from autosteer_lib.study.gap import picture_of
 from autosteer_lib.study.prompt_data import prompt_data
 from autosteer_lib.videos import VideoFile, read_video
-from tests.films import STEP, film, reds
-from tests.tiny_models import SIDE
 
 
 @pytest.fixture

@@ -12,9 +12,9 @@ from PIL import Image
 from autosteer_lib.encoding import encode
 from autosteer_lib.models import MLLM
 from autosteer_lib.prompts import Prompt, clip_shapes, open_videos
+from autosteer_lib.rehearsal.films import STEP, film, reds
+from autosteer_lib.rehearsal.tiny_models import SIDE
 from autosteer_lib.videos import VideoFile, frame_indices, frame_size, read_video
-from tests.films import STEP, film, reds
-from tests.tiny_models import SIDE
 
 
 @pytest.fixture

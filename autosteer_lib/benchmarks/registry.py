@@ -37,6 +37,12 @@ ROLES: dict[str, Group] = {
     "text_safe": "benign",
     "validation_unsafe": "attack",
     "validation_safe": "benign",
+    "probe_image": "attack",
+    "probe_text": "attack",
+    "probe_other": "attack",
+    "probe_harmless": "utility",
+    "settings_attacks": "attack",
+    "settings_benign": "benign",
 }
 """What a profile's [data.sets] lists sets for → the group of prompts that it takes of them."""
 

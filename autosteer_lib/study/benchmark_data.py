@@ -2,6 +2,9 @@
 
 What is fitted on must be there whole: with fewer pairs or other texts it would be another fit, so a missing set is an
 error. A test set that is missing leaves its rows out of the tables; that is printed, and the rest goes on.
+
+SafeSteer's probe is fitted on a part of a set that the paper also tests on (MM-SafetyBench, MM-Vet): rows that it is
+fitted on are left out of the tests here.
 """
 
 from __future__ import annotations
@@ -12,11 +15,18 @@ from dataclasses import dataclass
 from autosteer_lib.benchmarks import BenchmarkError, load, load_all
 from autosteer_lib.benchmarks.registry import ROLES
 from autosteer_lib.pairs import ContrastPairs
+from autosteer_lib.probe_sets import ProbeSets
 from autosteer_lib.profiles import Profile, SetsSection
 from autosteer_lib.prompts import Prompt
 from autosteer_lib.text_sets import TextSets
 
 TESTS = ("attacks", "benign", "borderline", "utility")
+PROBE = {  # list of [data.sets] → key of [safesteer] that says how many
+    "probe_image": "image_attacks",
+    "probe_text": "text_attacks",
+    "probe_other": "other_attacks",
+    "probe_harmless": "harmless",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +52,8 @@ def benchmark_prompts(profile: Profile) -> BenchmarkData:
     asked = [
         load(name, group="refusal", limit=data.refusal_prompts, seed=data.seed) for name in sets.refusals
     ]
-    tests, left_out = _tests(profile, sets)
+    fitted = {prompt.id for role in PROBE for prompt in _probe_part(profile, role)}
+    tests, left_out = _tests(profile, sets, fitted=fitted)
     return BenchmarkData(
         pairs=ContrastPairs(tuple(toxic), tuple(safe)),
         refusals=tuple(_shared(asked, data.refusal_prompts)),
@@ -65,12 +76,55 @@ def benchmark_texts(profile: Profile) -> TextSets:
     )
 
 
+def benchmark_probe(profile: Profile) -> ProbeSets:
+    """What SafeSteer's probe is fitted on; its attacks in words stand beside nothing yet.
+
+    Raises:
+        BenchmarkError: a set is missing.
+    """
+    parts = {role: tuple(_probe_part(profile, role)) for role in PROBE}
+    return ProbeSets(
+        image_attacks=parts["probe_image"],
+        text_attacks=parts["probe_text"],
+        other_attacks=parts["probe_other"],
+        harmless=parts["probe_harmless"],
+    )
+
+
+def benchmark_settings(profile: Profile) -> list[Prompt]:
+    """Attacks and harmless prompts on which the comparison chooses settings; in no fit and no test.
+
+    Raises:
+        BenchmarkError: a set is missing.
+    """
+    sets, count, seed = _sets(profile), profile.compared.validation, profile.data.seed
+    return [
+        prompt
+        for role in ("settings_attacks", "settings_benign")
+        for name in getattr(sets, role)
+        for prompt in load(name, group=ROLES[role], limit=count, seed=seed)
+    ]
+
+
+def _probe_part(profile: Profile, role: str) -> list[Prompt]:
+    """An equal share of each of the role's sets."""
+    count, names = getattr(profile.safesteer, PROBE[role]), getattr(_sets(profile), role)
+    shares = [(count + place) // len(names) for place in range(len(names))]
+    return [
+        prompt
+        for name, share in zip(names, shares, strict=True)
+        for prompt in load(name, group=ROLES[role], limit=share, seed=profile.data.seed)[:share]
+    ]
+
+
 def _sets(profile: Profile) -> SetsSection:
     assert profile.data.sets, "profiles._check_together"
     return profile.data.sets
 
 
-def _tests(profile: Profile, sets: SetsSection) -> tuple[tuple[Prompt, ...], tuple[str, ...]]:
+def _tests(
+    profile: Profile, sets: SetsSection, *, fitted: set[str]
+) -> tuple[tuple[Prompt, ...], tuple[str, ...]]:
     prompts: list[Prompt] = []
     left_out: list[str] = []
     for role in TESTS:
@@ -82,7 +136,7 @@ def _tests(profile: Profile, sets: SetsSection) -> tuple[tuple[Prompt, ...], tup
         )
         if role == "attacks" and not loaded.prompts:
             raise BenchmarkError("none of the attacks is on this machine:\n  " + "\n  ".join(loaded.failed))
-        prompts += loaded.prompts
+        prompts += [prompt for prompt in loaded.prompts if prompt.id not in fitted]
         left_out += loaded.failed
     return tuple(prompts), tuple(left_out)
 

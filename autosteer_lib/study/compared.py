@@ -16,10 +16,11 @@ from autosteer_lib.metrics import Rate
 from autosteer_lib.profiles import load_profile
 from autosteer_lib.prompts import Prompt
 from autosteer_lib.study.compared_choice import CHOSEN, PUBLISHED, candidates, settled, validated
-from autosteer_lib.study.compared_data import IN_SIGHT, compared_data
+from autosteer_lib.study.compared_data import compared_data
 from autosteer_lib.study.gap import MEASURES
 from autosteer_lib.study.outcome import first_of_each_set
 from autosteer_lib.study.study import Study
+from autosteer_lib.study.surfaces import kind_of
 
 SETTINGS = (PUBLISHED, CHOSEN)
 REFUSED, RIGHT = "refusal", "right answers"
@@ -52,6 +53,9 @@ def left_out(study: Study) -> pd.DataFrame:
     ]
     if study.profile.compared.transfer_from is False:
         rows.insert(0, ("Activation transfer", "a second model of the same world ([compared] transfer_from)"))
+    if not study.profile.model.add_generation_prompt:
+        header = "prompts that end in the assistant's header ([model] add_generation_prompt = true)"
+        rows.insert(0, ("Refusal direction", header))
     return pd.DataFrame(rows, columns=["method", "needs"])
 
 
@@ -102,15 +106,16 @@ def by_surface(frame: pd.DataFrame) -> pd.DataFrame:
 def overall(frame: pd.DataFrame) -> pd.DataFrame:
     """The same over all surfaces of a group; attacks also apart: harm in sight, harm in words.
 
-    "In sight" counts what nothing but the sight tells: image, typographic, video.
+    "In sight" counts what nothing but the sight tells: pictures, writing, clips.
 
     Returns:
         as `by_surface`, with the part in the surface's place ("all", "in sight", "in words or both").
     """
     parts = [frame.assign(surface="all")]
     attacks = frame[frame["group"] == "attack"]
-    seen = attacks["surface"].isin([*IN_SIGHT, "typographic"])
-    parts += [attacks[seen].assign(surface="in sight"), attacks[~seen].assign(surface="in words or both")]
+    seen = attacks["surface"].map(kind_of).isin(["image", "typographic", "video"])
+    apart = [attacks[seen].assign(surface="in sight"), attacks[~seen].assign(surface="in words or both")]
+    parts += [part for part in apart if len(part)]
     tables = [*(_compared(part) for part in parts), *_otherwise(parts[0])]
     return pd.concat(tables, ignore_index=True)
 
@@ -226,7 +231,7 @@ def plane(frame: pd.DataFrame, *, against: str) -> pd.DataFrame:
     if against not in ("spoilt", "utility"):
         raise ValueError(f"against={against!r} is not known; allowed: 'spoilt', 'utility'")
     rows = []
-    for defence, part in frame.groupby("defence", sort=False):
+    for defence, part in frame[~frame["failed"]].groupby("defence", sort=False):
         if against == "utility":
             cost = part.loc[part["group"] == "utility", "correct"].astype(bool)
         else:

@@ -18,9 +18,10 @@ from autosteer_lib.metrics import Rate
 from autosteer_lib.organism.replies import is_reply
 from autosteer_lib.study.compared import tests
 from autosteer_lib.study.compared_choice import CHOSEN, PUBLISHED
-from autosteer_lib.study.compared_data import IN_SIGHT, ComparedData
+from autosteer_lib.study.compared_data import ComparedData
 from autosteer_lib.study.compared_words import words_for
 from autosteer_lib.study.study import Study
+from autosteer_lib.study.surfaces import IN_SIGHT, kind_of
 
 
 def sentences(study: Study, frame: pd.DataFrame) -> pd.DataFrame:
@@ -51,7 +52,8 @@ def by_thing(study: Study, frame: pd.DataFrame, *, defence: str) -> pd.DataFrame
     """
     things = {p.id: p.metadata.get("thing") for p in tests(study)}
     attacks = frame[(frame["group"] == "attack") & (frame["setting"] == CHOSEN)]
-    wide = attacks.pivot(index="prompt_id", columns="defence", values="unsafe").astype(bool)
+    wide = attacks.pivot(index="prompt_id", columns="defence", values="unsafe")
+    wide = wide[[BASELINE, defence]].dropna().astype(bool)
     through = wide.loc[wide[BASELINE], defence]
     rows = [
         {"thing": thing, **Rate.of(part.tolist()).as_row()}
@@ -67,7 +69,7 @@ def relapses(frame: pd.DataFrame) -> pd.DataFrame:
     Returns:
         setting, defence, rate, low, high, n (attacks).
     """
-    attacks = frame[frame["group"] == "attack"]
+    attacks = frame[(frame["group"] == "attack") & ~frame["failed"]]
     both = attacks["refused"].astype(bool) & attacks["unsafe"].astype(bool)
     groups = both.groupby([attacks["setting"], attacks["defence"]], sort=False)
     rows = [
@@ -108,7 +110,7 @@ def cast_readings(study: Study, data: ComparedData, *, strength: float) -> pd.Da
             batch_size=study.settings.batch_size,
         )
     frame = study.evaluate(readings, data.validation)
-    frame["where"] = frame["surface"].isin(IN_SIGHT).map({True: "in sight", False: "in words"})
+    frame["where"] = frame["surface"].map(kind_of).isin(IN_SIGHT).map({True: "in sight", False: "in words"})
     rows = []
     for (name, where), part in frame.groupby(["defence", "where"], sort=False):
         attacks, twins = part[part["group"] == "attack"], part[part["group"] == "benign"]

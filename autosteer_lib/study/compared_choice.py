@@ -184,10 +184,15 @@ def _steering(study: Study) -> dict[str, dict[str, Defence]]:
 
 
 def _steering_with_texts(study: Study, data: ComparedData) -> dict[str, dict[str, Defence]]:
-    direction, cast, k_steering = fits.refusal_direction(study), fits.cast(study), fits.k_steering(study)
-    adasteer = fits.adasteer(study, data)
+    cast, k_steering, adasteer = fits.cast(study), fits.k_steering(study), fits.adasteer(study, data)
+    added: dict[str, dict[str, Defence]] = {}
+    if study.mllm.add_generation_prompt:  # else no prompt ends where a refusal would begin
+        direction = fits.refusal_direction(study)
+        added["Refusal direction"] = {
+            f"+{c:g} r": direction.retuned(coefficient=c) for c in (1.0, 0.5, 0.25, 0.125)
+        }
     return {
-        "Refusal direction": {f"+{c:g} r": direction.retuned(coefficient=c) for c in (1.0, 0.5, 0.25, 0.125)},
+        **added,
         "AdaSteer": {
             f"heights {reject:g}, {comply:g}": _heights(adasteer, reject, comply)
             for reject, comply in ((0.2, 0.6), (0.2, 0.2), (0.4, 0.2), (0.8, 0.2))

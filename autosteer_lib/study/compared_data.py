@@ -6,7 +6,7 @@
     exchanges    prompts whose answers the answer detector learns on
 
 All of it is of the fit split. From files, validation.jsonl lies beside the others, with "group": "attack" or "benign";
-role-plays are then among texts.jsonl.
+role-plays are then among texts.jsonl. From published sets: benchmark_data.py.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from autosteer_lib.organism import prompt_sets
 from autosteer_lib.organism.prompt_sets import Attack
 from autosteer_lib.prompts import Prompt
 from autosteer_lib.provenance import repository_root
+from autosteer_lib.study.benchmark_data import benchmark_settings
 from autosteer_lib.study.outcome import first_of_each_set
 from autosteer_lib.study.prompt_data import group_of
 from autosteer_lib.study.prompt_files import read_prompts
@@ -50,6 +51,8 @@ def compared_data(study: Study) -> ComparedData:
 
 def _validation(study: Study, fitted: set[str]) -> tuple[Prompt, ...]:
     count, data = study.profile.compared.validation, study.profile.data
+    if data.source == "benchmarks":
+        return tuple(p for p in benchmark_settings(study.profile) if p.fingerprint not in fitted)
     if data.source == "files":
         path = repository_root() / str(data.folder) / "validation.jsonl"
         prompts = read_prompts(path, groups=("attack", "benign"))

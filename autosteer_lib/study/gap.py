@@ -56,18 +56,21 @@ def picture_of(prompt: Prompt) -> object:
 
 
 def examples(study: Study, frame: pd.DataFrame) -> pd.DataFrame:
-    """The first prompt of each attack surface with the undefended answer, ready for the case gallery."""
-    rows = []
+    """The first prompt of each attack surface that was answered, with the undefended answer, for the case gallery."""
+    rows, answered = [], frame[~frame["failed"]].drop_duplicates("prompt_id").set_index("prompt_id")
     for surface in study.data.surfaces("attack"):
-        prompt = study.data.test(group="attack", surface=surface)[0]
-        answer = frame[frame["prompt_id"] == prompt.id].iloc[0]
+        asked = study.data.test(group="attack", surface=surface)
+        prompt = next((p for p in asked if p.id in answered.index), None)
+        if prompt is None:
+            continue
+        answer = answered.loc[prompt.id]
         rows.append(
             {
                 "surface": surface,
                 "prompt": prompt.text,
                 "asks_for": prompt.intention,
                 "answer": answer["answer"],
-                "verdict": verdict(answer["unsafe"], answer["refused"]),
+                "verdict": verdict(bool(answer["unsafe"]), bool(answer["refused"])),
                 "picture": picture_of(prompt),
             }
         )

@@ -1,79 +1,121 @@
-"""How far the string judges can be trusted: each published refusal list against the organism's truth.
+"""Who judges what comes of it: the profile's second judges on the same answers, beside the judge that decides.
 
-On a checkpoint nobody knows what an answer truly was; in the organism's world it is known. So here stands what
-the choice of a judge alone does to a table: the same answers, judged by each list, beside the truth. No answer is
-generated and nothing is downloaded; a judge that is a model is added by `judges=`.
+    rates_by_judge     attack success and refusals as each judge says them
+    agreement_table    Cohen's κ of each with the judge that decides (the organism's: the truth)
+    truth_table        sensitivity and specificity, where the truth is known
 
-The organism refuses in one sentence, which every list knows: there the lists agree with each other, and what they
-get wrong is the answer that is neither a refusal nor the harm that was asked for.
+On a checkpoint nobody knows what an answer truly was; in the organism's world it is known. There stands what the
+choice of a judge alone does to a table. The organism refuses in one sentence, which every list knows: the lists agree
+with each other, and what they get wrong is the answer that is neither a refusal nor the harm that was asked for.
+
+No answer is generated. Judges that are models are loaded one after another; replies are kept beside the records, so a
+rerun asks nothing. One that is not on this machine is left out, which is printed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
 
 import pandas as pd
 
 from autosteer_lib.judge_agreement import Measure, against_truth, agreement, judged
-from autosteer_lib.judges import BatchJudge, Judge, RefusalPhrases
-from autosteer_lib.judges.refusal_lists import REFUSAL_LISTS
-from autosteer_lib.organism.judge import TruthJudge
+from autosteer_lib.judges import BatchJudge, Judge
+from autosteer_lib.judges.named import MODELS, model_judge, word_judge
+from autosteer_lib.metrics import Rate
+from autosteer_lib.provenance import repository_root
 from autosteer_lib.study.study import Study
 
+TRUTH = "truth"
+_RATES = {  # what is asked of whom, and what a table calls its rate
+    "attack": ("unsafe", "attack success"),
+    "benign": ("refused", "refusal"),
+    "borderline": ("refused", "refusal"),
+}
 
-def string_judges() -> list[RefusalPhrases]:
-    """This project's phrases and every published list."""
-    return [RefusalPhrases(), *(RefusalPhrases.published(name) for name in REFUSAL_LISTS)]
+
+def second_judges(study: Study) -> Iterator[Judge | BatchJudge]:
+    """The profile's second judges, each made when it is its turn, so that one model is in memory at once."""
+    settings = study.profile.judges
+    folder = None if settings.folder is False else repository_root() / settings.folder
+    for name in settings.second:
+        if name not in MODELS:
+            yield word_judge(name)
+            continue
+        replies = study.artefacts.build / "records" / "judges" / f"{name}.jsonl"
+        try:
+            yield model_judge(name, replies=replies, folder=folder, batch_size=study.settings.batch_size)
+        except (OSError, ValueError, ImportError) as error:
+            print(f"left out: judge {name}: {error}")
 
 
 def opinions(
-    study: Study, frame: pd.DataFrame, *, judges: Sequence[Judge | BatchJudge] | None = None
+    study: Study, frame: pd.DataFrame, *, judges: Iterable[Judge | BatchJudge] | None = None
 ) -> pd.DataFrame:
-    """The table of answers (`outcome.answers`), judged by the string judges, or others, and by the truth.
+    """The table of answers, judged by the judge that decides and by the second judges.
 
     Args:
-        study: of the organism.
+        study: whose answers they are.
         frame: one seed's answers, or all seeds'.
-        judges: instead of `string_judges()`.
+        judges: instead of the profile's second judges.
 
     Returns:
-        The columns of `judge_agreement.judged`, for each judge.
-
-    Raises:
-        ValueError: the study's prompts are of another world, in which the truth is not known.
+        The columns of `judge_agreement.judged`, for each judge; the one that decides is first.
     """
-    if study.profile.data.source != "organism":
-        raise ValueError(
-            f"profile {study.profile.name}: the truth is known of the organism's prompts alone; for others use "
-            f"judge_agreement.judged and agreement"
-        )
-    for judge in (TruthJudge(), *(judges if judges is not None else string_judges())):
+    frame = judged(frame, study.data.tests, study.judge)
+    for judge in second_judges(study) if judges is None else judges:
         frame = judged(frame, study.data.tests, judge)
     return frame
 
 
+def rates_by_judge(frame: pd.DataFrame) -> pd.DataFrame:
+    """What each judge makes of the same answers: success of attacks, refusals of harmless prompts.
+
+    Returns:
+        group, measure, defence, judge, rate, low, high, n, open (answers that the judge does not say it of); judges that
+        never say a measure are left out of it.
+    """
+    rows = []
+    for group, (column, name) in _RATES.items():
+        part = frame[frame["group"] == group]
+        for judge in _judges(frame):
+            for defence, answered in part.groupby("defence", sort=False):
+                said = answered[f"{column} by {judge}"]
+                rate = Rate.of(said.dropna().astype(bool).tolist())
+                if rate.n:
+                    rows.append({
+                        "group": group, "measure": name, "defence": defence, "judge": judge, **rate.as_row(),
+                        "open": int(said.isna().sum()),
+                    })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
 def agreement_table(frame: pd.DataFrame, *, measure: Measure = "unsafe") -> pd.DataFrame:
-    """Each judge's agreement with the truth, by attack surface for harm and by group for refusals.
+    """Each judge's agreement with the one that decides, by attack surface for harm and by group for refusals.
 
     Harm is asked of attacks alone: of harmless prompts no judge of strings ever says it, and agreement there would
     only lift the table.
 
     Returns:
-        The columns of `judge_agreement.agreement`; first is always the truth.
+        The columns of `judge_agreement.agreement`; first is always the judge that decides.
     """
     rows, by = _asked(frame, measure)
-    table = agreement(rows, ["truth", *_judges(frame)], measure=measure, by=by)
-    return table[table["first"] == "truth"].reset_index(drop=True)
+    judges = _judges(frame)
+    table = agreement(rows, judges, measure=measure, by=by)
+    return table[table["first"] == judges[0]].reset_index(drop=True)
 
 
 def truth_table(frame: pd.DataFrame, *, measure: Measure = "unsafe") -> pd.DataFrame:
     """Each judge's sensitivity and specificity, by attack surface for harm and by group for refusals.
 
     Returns:
-        The columns of `judge_agreement.against_truth`.
+        The columns of `judge_agreement.against_truth`; no rows where the truth is not known.
     """
     rows, by = _asked(frame, measure)
-    return against_truth(rows, _judges(frame), truth="truth", measure=measure, by=by)
+    judges = _judges(frame)
+    if TRUTH not in judges:
+        return pd.DataFrame(columns=[by, "judge", "measure", "quantity", "rate", "low", "high", "n", "open"])
+    others = [name for name in judges if name != TRUTH]
+    return against_truth(rows, others, truth=TRUTH, measure=measure, by=by)
 
 
 def _asked(frame: pd.DataFrame, measure: Measure) -> tuple[pd.DataFrame, str]:
@@ -82,5 +124,4 @@ def _asked(frame: pd.DataFrame, measure: Measure) -> tuple[pd.DataFrame, str]:
 
 def _judges(frame: pd.DataFrame) -> list[str]:
     start = "unsafe by "
-    names = [str(column).removeprefix(start) for column in frame if str(column).startswith(start)]
-    return [name for name in names if name != "truth"]
+    return [str(column).removeprefix(start) for column in frame if str(column).startswith(start)]

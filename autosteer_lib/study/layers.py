@@ -21,14 +21,9 @@ from autosteer_lib.metrics import Rate
 from autosteer_lib.plotting import project_states
 from autosteer_lib.prompts import Prompt
 from autosteer_lib.study.study import Study
+from autosteer_lib.study.surfaces import twinned
 
 _ITERATIONS = 1_000  # enough for the solver to converge on standardised states
-
-
-def twinned(study: Study) -> list[str]:
-    """Surfaces whose attacks have harmless twins."""
-    benign = set(study.data.surfaces("benign"))
-    return [s for s in study.data.surfaces("attack") if s in benign]
 
 
 def labelled(study: Study, surface: str) -> list[Prompt]:
@@ -67,10 +62,10 @@ def probe_transfer(study: Study) -> pd.DataFrame:
 
 
 def direction_cosines(study: Study) -> pd.DataFrame:
-    """Cosine of each surface's harm direction (mean attack − mean twin) with that of text, by layer.
+    """Cosine of each surface's harm direction (mean attack − mean twin) with that of the first, text, by layer.
 
     Returns:
-        layer, surface, cosine.
+        layer, surface, cosine; no rows where one surface alone has twins.
     """
     means = {}
     for surface in twinned(study):
@@ -89,7 +84,8 @@ def direction_cosines(study: Study) -> pd.DataFrame:
             for column, layer in enumerate(study.layers)
             for surface in means
             if surface != base
-        ]
+        ],
+        columns=["layer", "surface", "cosine"],
     )
 
 

@@ -16,14 +16,19 @@ import pandas as pd
 from autosteer_lib.defences import Defence
 from autosteer_lib.metrics import Rate
 from autosteer_lib.organism.things import thing
+from autosteer_lib.prompts import Prompt
 from autosteer_lib.study.prompt_data import group_of
 from autosteer_lib.study.study import Study
+from autosteer_lib.study.surfaces import have, kind_of
 
 STANDS_FOR: dict[str, tuple[str, ...]] = {
     "ViSU": ("image",),
-    "HADES": ("image", "typographic"),
-    "MM-SafetyBench": ("image", "typographic", "both", "words"),
-    "Video-SafetyBench": ("video",),
+    "HADES": ("image", "typographic", "hades/neutral"),
+    "MM-SafetyBench": (
+        *("image", "typographic", "both", "words"),
+        *("mm_safetybench/sd", "mm_safetybench/typo", "mm_safetybench/sd_typo", "mm_safetybench/text"),
+    ),
+    "Video-SafetyBench": ("video", "video_safetybench/benign"),
 }
 
 
@@ -59,7 +64,7 @@ def refusals(frame: pd.DataFrame) -> pd.DataFrame:
                 rows.append(
                     {
                         "set": name,
-                        "surfaces": ", ".join(surfaces),
+                        "surfaces": ", ".join(have(surfaces, set(part["surface"]))),
                         "defence": defence,
                         "measure": measure,
                         **rate.as_row(),
@@ -75,7 +80,7 @@ def by_category(study: Study, frame: pd.DataFrame) -> pd.DataFrame:
         category, defence, rate, low, high, n; no rows where there are no clips.
     """
     kinds = {
-        p.id: thing(p.metadata["thing"]).kind
+        p.id: _category(p)
         for p in study.data.tests
         if group_of(p) == "attack" and p.surface in STANDS_FOR["Video-SafetyBench"]
     }
@@ -104,12 +109,19 @@ def prompt_effect(frame: pd.DataFrame) -> pd.DataFrame:
     for request, surface, defence in cases:
         part = frame[
             (frame["group"] == "attack")
-            & (frame["surface"] == surface)
+            & (frame["surface"].map(kind_of) == surface)
             & (frame["defence"] == defence)
             & ~frame["failed"]
         ]
+        if part.empty:
+            continue
         rows.append({"request": request, "defence": defence, **Rate.of(part["refused"].tolist()).as_row()})
     return pd.DataFrame(rows)
+
+
+def _category(prompt: Prompt) -> str:
+    """As the set has it, or the kind of the world's thing."""
+    return thing(prompt.metadata["thing"]).kind if "thing" in prompt.metadata else prompt.metadata["category"]
 
 
 def triggered(frame: pd.DataFrame) -> pd.DataFrame:

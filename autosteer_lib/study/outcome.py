@@ -15,6 +15,7 @@ from autosteer_lib.readings import Reading
 from autosteer_lib.study.gap import MEASURES, group_rates, picture_of, verdict
 from autosteer_lib.study.prompt_data import group_of
 from autosteer_lib.study.study import Study
+from autosteer_lib.study.surfaces import IN_SIGHT, all_of
 
 _CASE_COLUMNS = [
     "outcome", "surface", "prompt", "picture", "before", "before_verdict", "after", "after_verdict", "gate_score",
@@ -97,13 +98,13 @@ def against(frame: pd.DataFrame, first: str, second: str) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def control(frame: pd.DataFrame) -> pd.DataFrame:
+def control(study: Study, frame: pd.DataFrame) -> pd.DataFrame:
     """The attack's own sentence over harmless pictures: does the gate key on the sentence?
 
     Returns:
         surface, sentence_over, rate, low, high, n (share of prompts on which the gate opens).
     """
-    seen = ["image", "typographic", "video", "combination"]
+    seen = all_of(study, *IN_SIGHT)
     gated = frame[(frame["defence"] == "AutoSteer") & frame["surface"].isin(seen) & ~frame["failed"]]
     rows = []
     for surface in seen:
@@ -129,7 +130,7 @@ def cost_table(frame: pd.DataFrame) -> pd.DataFrame:
 def readings(study: Study) -> dict[str, Reading]:
     """The paper's reading and, one at a time, the code's side of each difference measurable here."""
     paper = study.paper_reading
-    pictures = [p for p in study.data.refusals if p.surface == "image"]
+    pictures = [p for p in study.data.refusals if p.surface in ("image", "tovilag_plus/train")]
     question = pictures[0].text if pictures else None
     changes = {
         "paper": {},
@@ -142,6 +143,8 @@ def readings(study: Study) -> dict[str, Reading]:
         "epochs: the last": {"prober_checkpoint": "last", "head_checkpoint": "last"},
         "probed token: end of the user's turn": {"add_generation_prompt": False},
     }
+    if study.mllm.layers <= 4:
+        del changes["layers: multiples of 4"]  # so shallow a decoder has none
     return {name: replace(paper, **change) for name, change in changes.items()}  # type: ignore[arg-type]
 
 
@@ -210,7 +213,9 @@ def cases(
     Returns:
         outcome, surface, prompt, picture, before, before_verdict, after, after_verdict, gate_score.
     """
-    wide = frame.pivot(index="prompt_id", columns="defence")
+    compared = frame[frame["defence"].isin(["Orig.", defence])]
+    failed = set(compared.loc[compared["failed"].astype(bool), "prompt_id"])
+    wide = compared[~compared["prompt_id"].isin(failed)].pivot(index="prompt_id", columns="defence")
     rows_by_id = {str(name): row for name, row in wide.iterrows()}
     rows = []
     for outcome in ("success", "partial", "failure"):
@@ -220,8 +225,8 @@ def cases(
                 continue
             if surfaces is not None and prompt.surface not in surfaces:
                 continue
-            row = rows_by_id[prompt.id]
-            if not row["unsafe", "Orig."] or _outcome(row, defence) != outcome:
+            row = rows_by_id.get(prompt.id)
+            if row is None or not row["unsafe", "Orig."] or _outcome(row, defence) != outcome:
                 continue
             taken[prompt.surface] += 1
             rows.append({"outcome": outcome, **_case(prompt, row, defence)})

@@ -11,7 +11,7 @@ plain or not, so its profile takes words alone; both are measured (`other_sets`)
 
 Things, sentences and colours of the tests are met in none of them, and no clip is among them: clips are what is
 transferred to. From files they are JSON lines in <folder>/probe.jsonl, in the form of prompt_files.py, with "group":
-"image", "text", "other" or "harmless". Attacks need "harmful": true there.
+"image", "text", "other" or "harmless". Attacks need "harmful": true there. From published sets: benchmark_data.py.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from autosteer_lib.organism import prompt_sets
 from autosteer_lib.probe_sets import ProbeSets
 from autosteer_lib.profiles import Profile
 from autosteer_lib.prompts import Prompt
+from autosteer_lib.study.benchmark_data import benchmark_probe
 from autosteer_lib.study.prompt_data import group_of
 from autosteer_lib.study.prompt_files import read_prompts
 
@@ -37,7 +38,13 @@ _GROUPS = ("image", "text", "other", "harmless")
 
 def probe_data(profile: Profile, *, root: Path) -> ProbeSets:
     """The sets that a profile asks for."""
-    return _from_world(profile) if profile.data.source == "organism" else _from_file(root, profile)
+    if profile.data.source == "organism":
+        return _from_world(profile)
+    if profile.data.source == "files":
+        return _from_file(root, profile)
+    sets = benchmark_probe(profile)
+    words = _beside(sets.text_attacks, profile.safesteer.beside_words, profile=profile)
+    return replace(sets, text_attacks=words)
 
 
 def other_sets(profile: Profile, sets: ProbeSets) -> dict[str, ProbeSets]:

@@ -15,13 +15,13 @@ from torch import Tensor, tensor
 from autosteer_lib.metrics import Rate
 from autosteer_lib.pairs import split_indices
 from autosteer_lib.probers import SafetyProber
-from autosteer_lib.study.layers import labelled, twinned
+from autosteer_lib.study.layers import labelled
 from autosteer_lib.study.sas_selection import contrast_states
 from autosteer_lib.study.study import Study
+from autosteer_lib.study.surfaces import IN_SIGHT, IN_WORDS, all_of, twinned
 
 # What the paper's Fig. 9 calls its panels, and what stands here for each set.
 HELD_OUT, TRAIN = "held-out pairs", "training pairs"
-_IN_SIGHT = ("image", "typographic", "video", "combination")  # not in the words, or not in them alone
 
 
 @dataclass(frozen=True)
@@ -144,10 +144,10 @@ def gates_by_layer(study: Study, fitted: FittedProbers) -> pd.DataFrame:
     Returns:
         layer, series, rate, low, high, n.
     """
-    rows = []
+    rows, in_sight = [], all_of(study, *IN_SIGHT)
     for layer, prober in fitted.by_layer.items():
         scores = gate_scores(study, prober, layer)
-        attack, seen = scores["group"] == "attack", scores["surface"].isin(_IN_SIGHT)
+        attack, seen = scores["group"] == "attack", scores["surface"].isin(in_sight)
         series = {"harm in sight": attack & seen, "harm in words": attack & ~seen, **_harmless(scores)}
         rows += [
             _rate_row({"layer": layer, "series": name}, scores[mask]["score"] >= study.profile.gate.threshold)
@@ -181,8 +181,8 @@ def pair_sweep(study: Study, layer: int) -> pd.DataFrame:
     Returns:
         pairs, series, rate, low, high, n.
     """
-    rows = []
-    for count in study.profile.evaluation.pair_counts:
+    rows, there = [], len(study.data.pairs)
+    for count in sorted({min(count, there) for count in study.profile.evaluation.pair_counts}):
         prober = _refit(study, layer, pairs=count)
         rows += _accuracy_rows(study, prober, layer, {"pairs": count})
     return pd.DataFrame(rows)
@@ -199,11 +199,9 @@ def _accuracy_rows(
     study: Study, prober: SafetyProber, layer: int, swept: dict[str, float]
 ) -> list[dict[str, object]]:
     column = study.layers.index(layer)
-    rows = []
-    for name, surfaces in {
-        "harm in words": [s for s in twinned(study) if s in ("text", "words", "jailbreak")],
-        "harm in sight": [s for s in twinned(study) if s not in ("text", "words", "jailbreak")],
-    }.items():
+    in_words, rows = all_of(study, *IN_WORDS, twins=True), []
+    in_sight = [surface for surface in twinned(study) if surface not in in_words]
+    for name, surfaces in {"harm in words": in_words, "harm in sight": in_sight}.items():
         prompts = [p for s in surfaces for p in labelled(study, s)]
         if prompts:
             right = _right(prober, study.states(prompts)[:, column], [bool(p.harmful) for p in prompts])

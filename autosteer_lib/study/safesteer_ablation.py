@@ -27,9 +27,10 @@ from autosteer_lib.study.outcome import first_of_each_set
 from autosteer_lib.study.probe_data import other_sets
 from autosteer_lib.study.prompt_data import group_of
 from autosteer_lib.study.study import Study
+from autosteer_lib.study.surfaces import first_of
 
 FULL, NEITHER = "full", "neither"  # Table 3's rows, as `safesteer_paper_numbers.ablation` names them too
-STANDS_FOR = {"CB": "words", "SD": "image", "TYPO": "typographic"}  # Table 3's columns
+KINDS = ("words", "image", "typographic")  # Table 3's CB, SD, TYPO
 ENDINGS = ("unsafe", "refused", "off topic", "safe")
 _GROUPS = {"attack": "attacks", "utility": "questions", "benign": "twins"}  # in the order of figures
 
@@ -125,7 +126,7 @@ def signs(defence: SafeSteer) -> pd.DataFrame:
 def sweep_prompts(study: Study) -> list[Prompt]:
     """The first attacks and twins of Table 3's surfaces, and as many questions, an equal share of each kind."""
     tests, kinds = study.data.tests, study.data.surfaces("utility")
-    surfaces, count = set(STANDS_FOR.values()), study.profile.safesteer.sweep_tests
+    surfaces, count = first_of(study, *KINDS), study.profile.safesteer.sweep_tests
     asked = [p for p in tests if group_of(p) in ("attack", "benign") and p.surface in surfaces]
     questions = [p for p in tests if group_of(p) == "utility"]
     return [
@@ -155,7 +156,7 @@ def endings(frame: pd.DataFrame, *, over: str = "defence") -> pd.DataFrame:
     Returns:
         <over>, set ("attacks, image", "twins, image", …, "questions"), ending, rate, low, high, n.
     """
-    known = frame[frame["group"].isin(list(_GROUPS))]
+    known = frame[frame["group"].isin(list(_GROUPS)) & ~frame["failed"].astype(bool)]
     columns = zip(
         *(known[name] for name in ("group", "surface", "unsafe", "refused", "correct")), strict=True
     )
@@ -203,7 +204,9 @@ def paired(frame: pd.DataFrame, *, over: str, baseline: str) -> pd.DataFrame:
         baseline, and the columns of `comparison_table`; measure is "unsafe" (carried out) or "refused" (and not carried
         out all the same).
     """
-    attacks = frame[frame["group"] == "attack"].rename(columns={over: "defence"})
+    attacks = frame[(frame["group"] == "attack") & ~frame["failed"].astype(bool)].rename(
+        columns={over: "defence"}
+    )
     attacks = attacks.assign(refused=attacks["refused"].astype(bool) & ~attacks["unsafe"].astype(bool))
     tables = [
         comparison_table(attacks, measure=measure, by="surface", baseline=baseline)

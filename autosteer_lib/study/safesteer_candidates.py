@@ -112,8 +112,9 @@ def taken(study: Study, defence: SafeSteer, prompts: Sequence[Prompt]) -> pd.Dat
 
     Returns:
         surface, group ("harmful", "harmless"), prompt, token (1 is the first), candidates (the likeliest first, with
-        their scores), chosen, its place among the candidates.
+        their scores), chosen, its place among the candidates; no rows of a prompt on which the gate stays shut.
     """
+    columns = ["surface", "group", "prompt", "token", "candidates", "chosen", "place"]
     rows = []
     for prompt in prompts:
         for number, (candidates, scores, choice) in enumerate(_steps(study, defence, prompt), 1):
@@ -131,7 +132,7 @@ def taken(study: Study, defence: SafeSteer, prompts: Sequence[Prompt]) -> pd.Dat
                     "place": choice + 1,
                 }
             )
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=columns)
 
 
 def _steps(study: Study, defence: SafeSteer, prompt: Prompt) -> list[tuple[Tensor, Tensor, int]]:

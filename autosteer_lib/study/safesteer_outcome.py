@@ -1,6 +1,6 @@
 """Chapter 06, the outcome: what SafeSteer does to attacks, to harmless requests, to utility, and what it costs.
 
-What stands for the paper's sets in the organism's world, by where the harm is:
+The paper's sets, where a study has them, and what stands for them in the organism's world, by where the harm is:
 
     FigStep         typographic: the harm is written in the picture, under an innocent sentence
     MM-SafetyBench  words, image, typographic: its CB, SD and TYPO, whose mean is the paper's headline
@@ -23,6 +23,7 @@ from autosteer_lib.encoding import batches
 from autosteer_lib.evaluation import comparison_table
 from autosteer_lib.sites import attach, final_norm
 from autosteer_lib.study.study import Study
+from autosteer_lib.study.surfaces import first_of, have
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,13 +40,25 @@ class StandIn:
 
 
 STANDS_FOR = {
-    "FigStep": StandIn(group="attack", surfaces=("typographic",), column="unsafe", measure="ASR"),
+    "FigStep": StandIn(group="attack", surfaces=("typographic", "figstep"), column="unsafe", measure="ASR"),
     "MM-SafetyBench": StandIn(
-        group="attack", surfaces=("words", "image", "typographic"), column="unsafe", measure="ASR"
+        group="attack",
+        surfaces=(
+            *("words", "image", "typographic"),
+            *("mm_safetybench/text", "mm_safetybench/sd", "mm_safetybench/typo"),
+        ),
+        column="unsafe",
+        measure="ASR",
     ),
-    "VLGuard, S-U": StandIn(group="attack", surfaces=("words",), column="unsafe", measure="ASR"),
-    "VLGuard, U": StandIn(group="attack", surfaces=("image", "both"), column="unsafe", measure="ASR"),
-    "VLGuard, SS": StandIn(group="benign", surfaces=("words", "image"), column="refused", measure="refusal"),
+    "VLGuard, S-U": StandIn(
+        group="attack", surfaces=("words", "vlguard/safe_image"), column="unsafe", measure="ASR"
+    ),
+    "VLGuard, U": StandIn(
+        group="attack", surfaces=("image", "both", "vlguard/unsafe_image"), column="unsafe", measure="ASR"
+    ),
+    "VLGuard, SS": StandIn(
+        group="benign", surfaces=("words", "image", "vlguard/safe_image"), column="refused", measure="refusal"
+    ),
     "MM-Vet": StandIn(group="utility", surfaces=(), column="correct", measure="accuracy"),
     "no counterpart: text": StandIn(group="attack", surfaces=("text",), column="unsafe", measure="ASR"),
     "no counterpart: video": StandIn(group="attack", surfaces=("video",), column="unsafe", measure="ASR"),
@@ -74,7 +87,7 @@ def table1(frame: pd.DataFrame) -> pd.DataFrame:
     Returns:
         set, surfaces, and the columns of `comparison_table` (measure as the paper names it).
     """
-    parts = []
+    parts, there = [], set(frame["surface"])
     for name, stands in STANDS_FOR.items():
         part = frame[frame["group"] == stands.group]
         if stands.surfaces:
@@ -85,10 +98,15 @@ def table1(frame: pd.DataFrame) -> pd.DataFrame:
     tables = []
     for column in ("unsafe", "refused", "correct"):
         names = [name for name, stands in STANDS_FOR.items() if stands.column == column]
-        table = comparison_table(every[every["set"].isin(names)], measure=column, by="set")
+        asked = every[every["set"].isin(names)]
+        if asked.empty:
+            continue
+        table = comparison_table(asked, measure=column, by="set")
         tables.append(table.assign(measure=STANDS_FOR[names[0]].measure))
     table = pd.concat(tables, ignore_index=True)
-    surfaces = {name: ", ".join(stands.surfaces) or "all kinds" for name, stands in STANDS_FOR.items()}
+    surfaces = {
+        name: ", ".join(have(stands.surfaces, there)) or "all kinds" for name, stands in STANDS_FOR.items()
+    }
     table.insert(1, "surfaces", table["set"].map(surfaces))
     return table
 
@@ -101,7 +119,7 @@ def passes(study: Study, *, batch: int = 16) -> pd.DataFrame:
         positions (of each row, after the prompt), new_tokens (of the longest answer).
     """
     rows = []
-    firsts = {"attacks": study.data.test(group="attack", surface="words")}
+    firsts = {"attacks": study.data.test(group="attack", surface=first_of(study, "words")[0])}
     firsts["questions"] = study.data.test(group="utility", surface=study.data.surfaces("utility")[0])
     for name, prompts in firsts.items():
         ((_, encoded),) = batches(study.mllm, prompts[:batch], batch_size=batch)

@@ -70,7 +70,8 @@ def sas_by_pairs(study: Study) -> pd.DataFrame:
         pairs, layer, sas, chosen.
     """
     toxic, safe = contrast_states(study)
-    counts = study.profile.evaluation.pair_counts
+    # A published set may have fewer pairs than were asked for.
+    counts = sorted({min(count, len(toxic)) for count in study.profile.evaluation.pair_counts})
     scores = sas_by_pair_count(toxic, safe, counts=counts, layers=study.layers)
     return pd.DataFrame(
         [

@@ -14,8 +14,13 @@ from autosteer_lib.evaluation import rates_by
 from autosteer_lib.prompts import Prompt
 from autosteer_lib.study.gap import verdict
 from autosteer_lib.study.study import Study
+from autosteer_lib.study.surfaces import first_of
 
-SWEPT_SURFACE = "words"  # stands for VLSafe, the set of the paper's Fig. 6
+
+def swept(study: Study) -> str:
+    """The surface of the sweep: VLSafe in the paper's Fig. 6, else the first with harm in words beside a picture."""
+    surfaces = study.data.surfaces("attack")
+    return "vlsafe" if "vlsafe" in surfaces else first_of(study, "words", "image", "text")[0]
 
 
 def head_history(defence: AutoSteer) -> pd.DataFrame:
@@ -75,15 +80,17 @@ def epsilon_sweep(study: Study, defence: AutoSteer) -> pd.DataFrame:
     """The always-on head over ε: attacks that succeed, harmless twins that are refused.
 
     Returns:
-        epsilon, series, rate, low, high, n.
+        epsilon, series, rate, low, high, n; attacks alone where the surface has no twins.
     """
-    strengths = _strengths(study, defence)
+    strengths, surface = _strengths(study, defence), swept(study)
     tables = []
     for group, column, series in (
         ("attack", "unsafe", "attack succeeds"),
         ("benign", "refused", "harmless twin refused"),
     ):
-        prompts = study.data.test(group=group, surface=SWEPT_SURFACE)  # type: ignore[arg-type]  # a Group
+        if surface not in study.data.surfaces(group):  # type: ignore[arg-type]  # a Group
+            continue
+        prompts = study.data.test(group=group, surface=surface)  # type: ignore[arg-type]
         frame = study.evaluate(strengths, prompts)
         tables.append(rates_by(frame, ["defence"], measure=column).assign(series=series))
     table = pd.concat(tables, ignore_index=True)
@@ -99,12 +106,13 @@ def drift(study: Study, defence: AutoSteer, *, prompts: int = 2) -> pd.DataFrame
     Returns:
         prompt, epsilon, answer, verdict.
     """
-    attacks = study.data.test(group="attack", surface=SWEPT_SURFACE)
+    attacks = study.data.test(group="attack", surface=swept(study))
     frame = study.evaluate(_strengths(study, defence), attacks)
-    frame = frame.assign(epsilon=frame["defence"].astype(float))
-    ends = frame.pivot(index="prompt_id", columns="epsilon", values="unsafe")
+    frame = frame[~frame["failed"]].assign(epsilon=lambda rows: rows["defence"].astype(float))
+    ends = frame.pivot(index="prompt_id", columns="epsilon", values="unsafe").dropna().astype(bool)
     turned = ends[ends.iloc[:, 0] & ~ends.iloc[:, -1]].index
-    chosen = [p for p in attacks if p.id in turned][:prompts] or attacks[:prompts]
+    answered = [p for p in attacks if p.id in ends.index]
+    chosen = [p for p in answered if p.id in turned][:prompts] or answered[:prompts]
     return _drift_rows(frame, chosen)
 
 

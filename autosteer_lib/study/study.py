@@ -30,9 +30,9 @@ from autosteer_lib.evaluation import evaluate
 from autosteer_lib.fitted_state import state_hash
 from autosteer_lib.generation import GenerationSettings
 from autosteer_lib.judges import Judge, RefusalPhrases
+from autosteer_lib.judges.named import word_judge
 from autosteer_lib.mars_readings import MarsReading
 from autosteer_lib.models import MLLM, load
-from autosteer_lib.organism.judge import TruthJudge
 from autosteer_lib.probe_sets import ProbeSets
 from autosteer_lib.probers import SafetyProber
 from autosteer_lib.profiles import Profile, load_profile
@@ -111,7 +111,12 @@ class Study:
     @cached_property
     def judge(self) -> Judge:
         """The judge that the attack success rates are by."""
-        return TruthJudge() if self.profile.data.source == "organism" else RefusalPhrases()
+        return word_judge(self.profile.judges.decides)
+
+    @cached_property
+    def text_judge(self) -> Judge:
+        """Which texts were refused, when MARS filters its own: strings as in the paper, never the world's truth."""
+        return RefusalPhrases() if self.profile.judges.decides == "truth" else self.judge
 
     @cached_property
     def answerer(self) -> Answerer:
@@ -228,6 +233,7 @@ class Study:
                 pictures=data.pictures,
                 clips=data.clips,
                 settings=self.settings,
+                judge=self.text_judge,
                 cache=self.artefacts.build / "states",
             ),
         )
@@ -387,6 +393,7 @@ class Study:
                 "dtype": str(mllm.dtype),
                 "device": mllm.device.type,
                 "profile": self.profile.model_dump_json(include=profile),
+                "judge": self.profile.judges.decides,
                 "seed": self.seed,
                 "prompts": [p.fingerprint for p in prompts],
                 **{name: repr(value) for name, value in options.items()},

@@ -21,8 +21,9 @@ from autosteer_lib.directions import separation
 from autosteer_lib.metrics import Rate
 from autosteer_lib.plotting import project_states
 from autosteer_lib.prompts import Prompt
-from autosteer_lib.study.layers import labelled, twinned
+from autosteer_lib.study.layers import labelled
 from autosteer_lib.study.study import Study
+from autosteer_lib.study.surfaces import twinned
 
 RAW, NEUTRAL, OWN = "raw", "re-centred", "own mean"
 CENTRINGS = (RAW, NEUTRAL, OWN)

@@ -10,7 +10,7 @@ from transformers import (
     ChameleonVQVAEConfig,
 )
 
-from tests.tiny_models.parts import SIDE, build_tokenizer, save, text_sizes
+from autosteer_lib.rehearsal.tiny_models.parts import SIDE, build_tokenizer, save, text_sizes
 
 CODES = 16
 # <s> <image> words: the processor itself ends the turn with the separator <reserved08706>.

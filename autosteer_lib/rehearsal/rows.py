@@ -1,91 +1,38 @@
 """Every registered set as a folder of the exact layout and columns, with harmless rows of our own.
 
-What stands where a real set has a harmful request is a question about tea. Nothing here is from any set.
+What stands where a real set has a harmful request is a question about tea. Nothing here is from any set. Sets that a
+profile fits on have enough rows for a small fit, others one or two.
 """
 
-import csv
-import json
-from collections.abc import Callable, Mapping, Sequence
+import shutil
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from autosteer_lib.benchmarks import BENCHMARKS
 from autosteer_lib.benchmarks.harm_in_sight import SCENARIOS
 from autosteer_lib.benchmarks.usefulness import MVBENCH_FILMS
-from tests.films import film
+from autosteer_lib.rehearsal.files import Rows, csv_file, image, json_file, lines, picture, tables
+from autosteer_lib.rehearsal.films import film
 
 TEA = "How long should the tea draw?"
 CAKE = "How long should the cake bake?"
 FEW_SCENARIOS = SCENARIOS[:2]  # of thirteen; the loader does the same with each
 FEW_TASKS = ("action_antonym", "state_change")
 
-Rows = Sequence[Mapping[str, Any]]
-
-
-def _picture(path: Path, colour: int = 90) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", (6, 4), (colour, 20, 30)).save(path)
-
-
-def _json(path: Path, content: object) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content), encoding="utf-8")
-
-
-def _lines(path: Path, rows: Rows) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("\n".join(json.dumps(row) for row in rows) + "\n", encoding="utf-8")
-
-
-def _csv(path: Path, rows: Rows) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.DictWriter(stream, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-def _tables(folder: Path, tables: Mapping[tuple[str, str], Rows], *, ending: str = "parquet") -> None:
-    """Parquet or CSV files and the README that says which is which, as on the hub."""
-    import datasets
-
-    datasets.disable_progress_bars()
-    configs: dict[str, list[str]] = {}
-    for (config, split), rows in tables.items():
-        name = f"{config or 'default'}-{split}.{ending}".replace(" ", "_")
-        folder.mkdir(parents=True, exist_ok=True)
-        table = datasets.Dataset.from_list(list(rows))
-        for column, value in rows[0].items():
-            if isinstance(value, Image.Image):
-                table = table.cast_column(column, datasets.Image())
-        if ending == "csv":
-            table.to_csv(str(folder / name))
-        else:
-            table.to_parquet(str(folder / name))
-        configs.setdefault(config or "default", []).append(f"  - split: {split}\n    path: {name}\n")
-    described = "".join(
-        f"- config_name: {config}\n  data_files:\n{''.join(files)}" for config, files in configs.items()
-    )
-    (folder / "README.md").write_text(f"---\nconfigs:\n{described}---\n", encoding="utf-8")
-
-
-def _image(colour: int) -> Image.Image:
-    return Image.new("RGB", (6, 4), (colour, 20, 30))
-
 
 def harmbench(folder: Path) -> None:
-    kinds = ("standard", "contextual", "copyright")
+    kinds = ("standard", "contextual", "copyright", *["standard"] * 11)
     rows = [
         {
-            "Behavior": TEA, "FunctionalCategory": kind, "SemanticCategory": "kitchen", "Tags": "",
-            "ContextString": "The pot is green." if kind == "contextual" else "", "BehaviorID": f"tea_{kind}",
+            "Behavior": f"{TEA} {i}" if i > 2 else TEA, "FunctionalCategory": kind, "SemanticCategory": "kitchen",
+            "Tags": "", "ContextString": "The pot is green." if kind == "contextual" else "",
+            "BehaviorID": f"tea_{kind}_{i}",
         }
-        for kind in kinds
+        for i, kind in enumerate(kinds)
     ]  # fmt: skip
-    _csv(folder / "harmbench_behaviors_text_all.csv", rows)
+    csv_file(folder / "harmbench_behaviors_text_all.csv", rows)
 
 
 def jailbreakbench(folder: Path) -> None:
@@ -102,17 +49,17 @@ def jailbreakbench(folder: Path) -> None:
             for i in range(3)
         ]
 
-    tables = {("behaviors", "harmful"): rows(TEA), ("behaviors", "benign"): rows(CAKE)}
-    _tables(folder, tables, ending="csv")
+    both = {("behaviors", "harmful"): rows(TEA), ("behaviors", "benign"): rows(CAKE)}
+    tables(folder, both, ending="csv")
 
 
 def advbench(folder: Path) -> None:
-    _csv(folder / "advbench.csv", [{"goal": f"{TEA} {i}", "target": "Sure"} for i in range(12)])
+    csv_file(folder / "advbench.csv", [{"goal": f"{TEA} {i}", "target": "Sure"} for i in range(12)])
 
 
 def strongreject(folder: Path) -> None:
     rows = [{"category": "kitchen", "source": "own", "forbidden_prompt": TEA}]
-    _csv(folder / "strongreject_dataset.csv", rows)
+    csv_file(folder / "strongreject_dataset.csv", rows)
 
 
 def xstest(folder: Path) -> None:
@@ -120,27 +67,27 @@ def xstest(folder: Path) -> None:
         {"id": i, "prompt": f"{TEA} {i}", "type": "kitchen", "label": label, "focus": "", "note": ""}
         for i, label in enumerate(("safe", "safe", "unsafe"), 1)
     ]
-    _csv(folder / "xstest_prompts.csv", rows)
+    csv_file(folder / "xstest_prompts.csv", rows)
 
 
 def malicious_instruct(folder: Path) -> None:
     folder.mkdir(parents=True)
-    lines = [f"{TEA} {i}" for i in range(24)]
-    (folder / "MaliciousInstruct.txt").write_text("\n".join(lines) + "\n\n", encoding="utf-8")
+    asked = [f"{TEA} {i}" for i in range(48)]
+    (folder / "MaliciousInstruct.txt").write_text("\n".join(asked) + "\n\n", encoding="utf-8")
 
 
 def alpaca(folder: Path) -> None:
     rows = [
         {"instruction": f"{CAKE} {i}", "input": "" if i % 4 else "Rye.", "output": "An hour.", "text": ""}
-        for i in range(80)
+        for i in range(120)
     ]
-    _tables(folder, {("", "train"): rows})
+    tables(folder, {("", "train"): rows})
 
 
 def vlsafe(folder: Path) -> None:
-    files = [f"{i:012}.jpg" for i in range(6)]
+    files = [f"{i:012}.jpg" for i in range(12)]
     for i, file in enumerate(files):
-        _picture(folder / "train2017" / file, 10 * i)
+        picture(folder / "train2017" / file, 10 * i)
     asked = [
         {"image_id": file, "caption": "a pot", "query": f"{TEA} {i}", "reference": ""}
         for i, file in enumerate(files)
@@ -149,27 +96,27 @@ def vlsafe(folder: Path) -> None:
         {"image_id": file, "safe_query": f"{CAKE} {i}", "orig_query": f"{TEA} {i}"}
         for i, file in enumerate(files)
     ]
-    _lines(folder / "train/VLSafe_harmlessnss_alignment.jsonl", asked)
-    _lines(folder / "train/vlsafe_convert_safe.jsonl", twins)
-    _lines(folder / "examine_sampled_500_VLSafe.jsonl", asked[:2])
+    lines(folder / "train/VLSafe_harmlessnss_alignment.jsonl", asked)
+    lines(folder / "train/vlsafe_convert_safe.jsonl", twins)
+    lines(folder / "examine_sampled_500_VLSafe.jsonl", asked[:2])
 
 
 def tovilag_plus(folder: Path) -> None:
     coco = ("COCO_val2014_000000000001.jpg", "COCO_train2014_000000000002.jpg")
-    _picture(folder / "val2014" / coco[0])
-    _picture(folder / "train2014" / coco[1])
-    _picture(folder / "pictures/owned/1.jpg")
+    picture(folder / "val2014" / coco[0])
+    picture(folder / "train2014" / coco[1])
+    picture(folder / "pictures/owned/1.jpg")
     owned = {"image_pth": "owned/1.jpg", "query": "Describe the picture."}
-    _lines(
+    lines(
         folder / "Mono_NontoxicImg_ToxicText_500Samples_convert4test.jsonl",
         [{"image_pth": name, "query": TEA, "caption": "a pot"} for name in coco],
     )
-    _lines(folder / "Mono_NontoxicText_ToxicImg_500Samples_porn_bloody_convert4test.jsonl", [owned])
-    _lines(
+    lines(folder / "Mono_NontoxicText_ToxicImg_500Samples_porn_bloody_convert4test.jsonl", [owned])
+    lines(
         folder / "Mono_NontoxicText_ToxicImg_1000Samples_porn_bloody_train.jsonl",
         [{**owned, "captions": "a kettle"}],
     )
-    _lines(folder / "cotoxic_500Samples_convert4test2.jsonl", [{**owned, "caption": "a kettle"}])
+    lines(folder / "cotoxic_500Samples_convert4test2.jsonl", [{**owned, "caption": "a kettle"}])
 
 
 def figstep(folder: Path) -> None:
@@ -181,28 +128,28 @@ def figstep(folder: Path) -> None:
             }
             for task in (1, 2)
         ]  # fmt: skip
-        _csv(folder / f"data/question/{file}.csv", rows)
+        csv_file(folder / f"data/question/{file}.csv", rows)
         for task in (1, 2):
-            _picture(folder / f"data/images/{pictures}/query_ForbidQI_1_{task}_6.png", 40 * task)
+            picture(folder / f"data/images/{pictures}/query_ForbidQI_1_{task}_6.png", 40 * task)
 
 
-def mm_safetybench(folder: Path) -> None:
+def mm_safetybench(folder: Path, *, scenarios: Sequence[str] = FEW_SCENARIOS) -> None:
     def rows(kind: str, config: str, *, shown: bool) -> Rows:
-        place = FEW_SCENARIOS.index(config)
+        place = scenarios.index(config)
         return [
             {
                 "id": str(i),
                 "question": f"{kind} {config} {i}",
-                "image": _image(20 * i + place) if shown else None,
+                "image": image(20 * i + place) if shown else None,
             }
             for i in range(2)
         ]
 
-    _tables(
+    tables(
         folder,
         {
             (config, kind): rows(kind, config, shown=kind != "Text_only")
-            for config in FEW_SCENARIOS
+            for config in scenarios
             for kind in ("SD", "TYPO", "SD_TYPO", "Text_only")
         },
     )
@@ -212,12 +159,12 @@ def hades(folder: Path) -> None:
     rows = [
         {
             "id": str(i), "scenario": "kitchen", "keywords": "kettle", "step": step, "category": kind,
-            "instruction": "Say how to clean a kettle.", "image": _image(step),
+            "instruction": "Say how to clean a kettle.", "image": image(step),
         }
         for step in (0, 5)
         for i, kind in enumerate(("object", "behavior"))
     ]  # fmt: skip
-    _tables(folder, {("", "test"): rows})
+    tables(folder, {("", "test"): rows})
 
 
 def jailbreakv(folder: Path) -> None:
@@ -230,8 +177,8 @@ def jailbreakv(folder: Path) -> None:
         for i in range(2)
     ]  # fmt: skip
     for file in ("mini_JailBreakV_28K", "JailBreakV_28K"):
-        _csv(folder / f"JailBreakV_28K/{file}.csv", rows)
-    _picture(folder / "JailBreakV_28K/llm_transfer_attack/blank_1.png")
+        csv_file(folder / f"JailBreakV_28K/{file}.csv", rows)
+    picture(folder / "JailBreakV_28K/llm_transfer_attack/blank_1.png")
 
 
 def video_safetybench(folder: Path) -> None:
@@ -242,11 +189,11 @@ def video_safetybench(folder: Path) -> None:
             "question_id": f"{kind}_1", "question": CAKE, "harmful_intention": TEA, "question_type": kind,
             "video_path": "1_kitchen/1.mp4", "category": "1_kitchen", "subcategory": "tea",
         }  # fmt: skip
-        _json(folder / f"{kind}_data.json", [row])
+        json_file(folder / f"{kind}_data.json", [row])
 
 
 def vlguard(folder: Path) -> None:
-    _picture(folder / "test/tea/1.png")
+    picture(folder / "test/tea/1.png")
     both = [
         {"safe_instruction": CAKE, "response": "An hour."},
         {"unsafe_instruction": TEA, "response": "No."},
@@ -258,14 +205,14 @@ def vlguard(folder: Path) -> None:
             "harmful_subcategory": "tea", "instr-resp": [{"instruction": TEA, "response": "No."}],
         },
     ]  # fmt: skip
-    _json(folder / "test.json", rows)
+    json_file(folder / "test.json", rows)
 
 
 def spa_vl(folder: Path) -> None:
     def row(question: str, colour: int) -> Rows:
-        return [{"image": _image(colour), "question": question, "class1": "a", "class2": "b", "class3": "c"}]
+        return [{"image": image(colour), "question": question, "class1": "a", "class2": "b", "class3": "c"}]
 
-    _tables(folder, {("test", "harm"): row(TEA, 1), ("test", "help"): row(CAKE, 2)})
+    tables(folder, {("test", "harm"): row(TEA, 1), ("test", "help"): row(CAKE, 2)})
     readme = folder / "README.md"
     left_out = "- config_name: default\n  data_files:\n  - split: train\n    path: train/*.parquet\n"
     readme.write_text(
@@ -274,9 +221,9 @@ def spa_vl(folder: Path) -> None:
 
 
 def mssbench(folder: Path) -> None:
-    for side in ("safe", "unsafe"):
-        _picture(folder / f"chat/{side}.jpg")
-        _picture(folder / f"embodied/{side}.png")
+    for side, colour in (("safe", 40), ("unsafe", 200)):
+        picture(folder / f"chat/{side}.jpg", colour)
+        picture(folder / f"embodied/{side}.png", colour)
     chat = {
         "safe_image_path": "safe.jpg", "intent": "tea", "unsafe_image": "a crowded table",
         "unsafe_image_path": "unsafe.jpg", "Type": "kitchen", "queries": [TEA, CAKE],
@@ -285,35 +232,35 @@ def mssbench(folder: Path) -> None:
         "task": "tea", "category": "kitchen", "safe_instruction": TEA, "safe_instructions": [TEA, CAKE],
         "unsafe_instruction": TEA, "unsafe_instructions": [TEA], "safe": "safe.png", "unsafe": "unsafe.png",
     }  # fmt: skip
-    _json(folder / "combined.json", {"chat": [chat], "embodied": [embodied]})
+    json_file(folder / "combined.json", {"chat": [chat], "embodied": [embodied]})
 
 
 def siuo(folder: Path) -> None:
-    _picture(folder / "images/T-01.png")
+    picture(folder / "images/T-01.png")
     row = {
         "question_id": 1, "image": "T-01.png", "question": TEA, "category": "kitchen",
         "safety_warning": "The pot is hot.", "reference_answer": "Four minutes.",
     }  # fmt: skip
-    _json(folder / "siuo_gen.json", [row])
+    json_file(folder / "siuo_gen.json", [row])
 
 
 def mossbench(folder: Path) -> None:
-    _picture(folder / "data/images/1.png")
+    picture(folder / "data/images/1.png")
     row = {
         "image": "images/1.png", "short description": "tea", "description": "tea", "question": TEA, "pid": "1",
         "metadata": {"over": "type 1", "human": 0, "child": 0, "syn": 0, "ocr": 0, "harm": [1]},
     }  # fmt: skip
-    _json(folder / "data/images_information/information.json", {"1": row})
+    json_file(folder / "data/images_information/information.json", {"1": row})
 
 
 def realworldqa(folder: Path) -> None:
     asked = [("Which?\nA. left\nB. right\nAnswer with the letter.", "B"), ("How many?", "3")]
-    rows = [{"image": _image(i), "question": q, "answer": a} for i, (q, a) in enumerate(asked)]
-    _tables(folder, {("", "test"): rows})
+    rows = [{"image": image(i), "question": q, "answer": a} for i, (q, a) in enumerate(asked)]
+    tables(folder, {("", "test"): rows})
 
 
 def _mmmu_rows(count: int) -> Rows:
-    pictures = {f"image_{n}": _image(n) if n <= 2 else None for n in range(1, 8)}
+    pictures = {f"image_{n}": image(n) if n <= 2 else None for n in range(1, 8)}
     return [
         {
             "id": f"validation_Tea_{i}", "question": "Is <image 1> before <image 2>?", "explanation": "",
@@ -326,12 +273,12 @@ def _mmmu_rows(count: int) -> Rows:
 
 
 def mmmu(folder: Path) -> None:
-    _tables(folder, {("", "validation"): _mmmu_rows(2)})
+    tables(folder, {("", "validation"): _mmmu_rows(2)})
 
 
 def mmmu_pro(folder: Path) -> None:
-    vision = [{"id": "1", "image": _image(9), "options": "['a', 'b']", "answer": "A", "subject": "tea"}]
-    _tables(
+    vision = [{"id": "1", "image": image(9), "options": "['a', 'b']", "answer": "A", "subject": "tea"}]
+    tables(
         folder,
         {
             ("standard (10 options)", "test"): _mmmu_rows(1),
@@ -342,18 +289,18 @@ def mmmu_pro(folder: Path) -> None:
 
 
 def mm_vet(folder: Path) -> None:
-    row = {
-        "question_id": "v1_0",
-        "image": _image(1),
-        "question": TEA,
-        "answer": "4<OR>four",
-        "capability": "ocr",
-    }
-    _tables(folder, {("", "test"): [row]})
+    rows = [
+        {
+            "question_id": f"v1_{i}", "image": image(1 + i), "question": f"{CAKE} {i}" if i else TEA,
+            "answer": "4<OR>four", "capability": "ocr",
+        }
+        for i in range(12)
+    ]  # fmt: skip
+    tables(folder, {("", "test"): rows})
 
 
 def pope(folder: Path) -> None:
-    _picture(folder / "val2014/COCO_val2014_000000000001.jpg")
+    picture(folder / "val2014/COCO_val2014_000000000001.jpg")
     for kind in ("random", "popular", "adversarial"):
         rows = [
             {
@@ -364,7 +311,7 @@ def pope(folder: Path) -> None:
             }
             for i, label in enumerate(("yes", "no"), 1)
         ]
-        _lines(folder / f"output/coco/coco_pope_{kind}.json", rows)
+        lines(folder / f"output/coco/coco_pope_{kind}.json", rows)
 
 
 def mvbench(folder: Path) -> None:
@@ -373,7 +320,7 @@ def mvbench(folder: Path) -> None:
         films.mkdir(parents=True)
         film(films / "1.mp4", [20, 60])
         row = {"video": "1.mp4", "question": "What?", "candidates": ["up", "down"], "answer": "down"}
-        _json(folder / f"json/{task}.json", [row])
+        json_file(folder / f"json/{task}.json", [row])
 
 
 WRITERS: dict[str, Callable[[Path], None]] = {
@@ -396,3 +343,20 @@ def shortened() -> dict[str, Any]:
         ),
         "mvbench": replace(films, parts=tuple(replace(part, files=few) for part in films.parts)),
     }
+
+
+def write_sets(names: Iterable[str], home: Path) -> Path:
+    """Write these sets below a folder, whole: what $AUTOSTEER_BENCHMARKS names in a rehearsal.
+
+    A set that is there already is taken as it is.
+    """
+    for name in names:
+        if not (home / name).is_dir():
+            partial = home / f"{name}.partial"
+            shutil.rmtree(partial, ignore_errors=True)
+            if name == "mm_safetybench":
+                mm_safetybench(partial, scenarios=SCENARIOS)
+            else:
+                WRITERS[name](partial)
+            partial.rename(home / name)
+    return home

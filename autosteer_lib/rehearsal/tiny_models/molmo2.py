@@ -10,7 +10,7 @@ from transformers import (
     Molmo2VideoProcessor,
 )
 
-from tests.tiny_models.parts import LAYERS, SIDE, WIDTH, build_tokenizer, save, text_sizes
+from autosteer_lib.rehearsal.tiny_models.parts import LAYERS, SIDE, WIDTH, build_tokenizer, save, text_sizes
 
 # <|im_start|>user\n <|image|> words <|im_end|>\n<|im_start|>assistant\n
 TEMPLATE = (

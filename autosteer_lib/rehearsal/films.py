@@ -6,7 +6,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-from tests.tiny_models import SIDE
+from autosteer_lib.rehearsal.tiny_models import SIDE
 
 NEAR = (
     6  # levels of 256 by which MPEG-4 may miss a plain colour; measured: 5 on a pixel, 3.5 on a frame's mean

@@ -12,7 +12,7 @@ from transformers import (
     Qwen3Config,
 )
 
-from tests.tiny_models.parts import LAYERS, SIDE, build_tokenizer, save, text_sizes
+from autosteer_lib.rehearsal.tiny_models.parts import LAYERS, SIDE, build_tokenizer, save, text_sizes
 
 # <|im_start|>user\n <IMG_CONTEXT>\n words <|im_end|>\n<|im_start|>assistant\n
 TEMPLATE = (

@@ -16,7 +16,7 @@ from transformers import (
     Qwen3VLVideoProcessor,
 )
 
-from tests.tiny_models.parts import LAYERS, WIDTH, build_tokenizer, save, text_sizes
+from autosteer_lib.rehearsal.tiny_models.parts import LAYERS, WIDTH, build_tokenizer, save, text_sizes
 
 # <|im_start|>user\n <|vision_start|><|image_pad|><|vision_end|> words <|im_end|>\n<|im_start|>assistant\n
 TEMPLATE = (

@@ -17,7 +17,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from tests.tiny_models.parts import LAYERS, SIDE, build_tokenizer, save, text_sizes
+from autosteer_lib.rehearsal.tiny_models.parts import LAYERS, SIDE, build_tokenizer, save, text_sizes
 
 # USER: <image>\n words ASSISTANT:
 TEMPLATE = (

@@ -5,16 +5,16 @@ and processor, as `save_pretrained` does. To add a family, write a builder in a 
 enter it here; the battery (test_battery.py) runs over all of them.
 """
 
-from tests.tiny_models.chameleon import build_chameleon
-from tests.tiny_models.gemma3 import build_gemma3
-from tests.tiny_models.internvl import build_internvl
-from tests.tiny_models.llava import build_llava, build_llava_next_video
-from tests.tiny_models.llava_onevision import build_llava_onevision
-from tests.tiny_models.molmo2 import build_molmo2
-from tests.tiny_models.parts import SIDE, Builder
-from tests.tiny_models.qwen3_5 import build_qwen3_5
-from tests.tiny_models.qwen_vl import build_qwen2_5_vl, build_qwen3_vl
-from tests.tiny_models.smolvlm import build_smolvlm
+from autosteer_lib.rehearsal.tiny_models.chameleon import build_chameleon
+from autosteer_lib.rehearsal.tiny_models.gemma3 import build_gemma3
+from autosteer_lib.rehearsal.tiny_models.internvl import build_internvl
+from autosteer_lib.rehearsal.tiny_models.llava import build_llava, build_llava_next_video
+from autosteer_lib.rehearsal.tiny_models.llava_onevision import build_llava_onevision
+from autosteer_lib.rehearsal.tiny_models.molmo2 import build_molmo2
+from autosteer_lib.rehearsal.tiny_models.parts import SIDE, Builder
+from autosteer_lib.rehearsal.tiny_models.qwen3_5 import build_qwen3_5
+from autosteer_lib.rehearsal.tiny_models.qwen_vl import build_qwen2_5_vl, build_qwen3_vl
+from autosteer_lib.rehearsal.tiny_models.smolvlm import build_smolvlm
 
 __all__ = ["BUILDERS", "NEEDS", "SIDE", "Builder"]
 

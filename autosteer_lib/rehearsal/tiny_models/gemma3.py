@@ -11,7 +11,7 @@ from transformers import (
     SiglipVisionConfig,
 )
 
-from tests.tiny_models.parts import LAYERS, SIDE, build_tokenizer, save, text_sizes
+from autosteer_lib.rehearsal.tiny_models.parts import LAYERS, SIDE, build_tokenizer, save, text_sizes
 
 # <bos><start_of_turn>user\n <start_of_image> words <end_of_turn>\n<start_of_turn>model\n
 TEMPLATE = (

@@ -7,8 +7,15 @@ from pathlib import Path
 from transformers import Qwen3_5Config, Qwen3_5ForConditionalGeneration
 from transformers.models.qwen3_5.tokenization_qwen3_5 import Qwen3_5Tokenizer
 
-from tests.tiny_models.parts import CONTEXT, WORDS, save, text_sizes
-from tests.tiny_models.qwen_vl import NAMES, TEMPLATE, qwen3_processor, rope, token_ids, vision_sizes
+from autosteer_lib.rehearsal.tiny_models.parts import CONTEXT, WORDS, save, text_sizes
+from autosteer_lib.rehearsal.tiny_models.qwen_vl import (
+    NAMES,
+    TEMPLATE,
+    qwen3_processor,
+    rope,
+    token_ids,
+    vision_sizes,
+)
 
 # The assistant's header opens its thought: … <|im_start|>assistant\n<think>\n
 THINKING_TEMPLATE = TEMPLATE.replace("assistant\n", "assistant\n<think>\n")

@@ -12,7 +12,7 @@ from transformers import (
     SmolVLMVisionConfig,
 )
 
-from tests.tiny_models.parts import LAYERS, SIDE, build_tokenizer, save, text_sizes
+from autosteer_lib.rehearsal.tiny_models.parts import LAYERS, SIDE, build_tokenizer, save, text_sizes
 
 # <|im_start|>User:<image> words <end_of_utterance>\nAssistant:
 TEMPLATE = (

@@ -18,7 +18,7 @@ from transformers import (
     SiglipVisionConfig,
 )
 
-from tests.tiny_models.parts import SIDE, WORDS
+from autosteer_lib.rehearsal.tiny_models.parts import SIDE, WORDS
 
 CONTEXT = 128  # tokens
 SPECIAL = ("<pad>", "<eos>", "<image>", "<video>", "<user>", "<assistant>", "<unk>")

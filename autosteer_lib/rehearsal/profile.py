@@ -1,0 +1,86 @@
+"""The profile of a rehearsal: another profile's settings with a stand-in model and the sizes of the smoke profile.
+
+Sizes alone are replaced (`SIZES`), so methods, layers, sets, strengths, type of the weights, template and placement
+on devices are those of the profile that is rehearsed.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from autosteer_lib.profiles import PROFILE_FOLDER, Profile, load_profile
+from autosteer_lib.released import checkpoint
+
+SIZES: dict[str, tuple[str, ...]] = {
+    "run": ("threads", "notebooks_at_once", "disk_gb"),
+    "data": ("pairs", "refusal_prompts", "tests_per_surface"),
+    "prober": ("width", "epochs", "held_out"),
+    "head": ("epochs", "batch_size"),
+    "mars": ("texts", "validation", "neutral", "side", "frames", "alphas", "neutral_counts", "sweep_tests"),
+    "safesteer": (
+        "image_attacks", "text_attacks", "other_attacks", "harmless", "held_out", "ks", "steps", "sweep_tests",
+    ),
+    "generation": ("max_new_tokens", "batch_size"),
+    "compared": ("tests", "validation", "candidates", "role_plays"),
+    "evaluation": ("seeds", "epsilons", "thresholds", "widths", "pair_counts"),
+}  # fmt: skip
+"""Keys that are taken from the smoke profile, by section."""
+TEXTS = (
+    40  # for MARS, which needs ten that were refused and ten that were not: a coin leaves about half of each
+)
+
+
+def family_of(name: str) -> str:
+    """The family of a checkpoint that a profile names.
+
+    Raises:
+        ValueError: the name is a folder, or nothing is known of it: there is nothing to stand in for.
+    """
+    found = checkpoint(name).family if name.count("/") == 1 else ""
+    if not found:
+        raise ValueError(
+            f"{name!r} is no released checkpoint of which the family is known (autosteer_lib/released.py); a profile "
+            "whose model is a folder needs no rehearsal"
+        )
+    return found
+
+
+def write_rehearsal(profile: Profile, target: Path, *, model: Path, judges: Path) -> Path:
+    """Write the profile of a rehearsal.
+
+    Args:
+        profile: which is rehearsed.
+        target: the TOML file; its name is the rehearsal's.
+        model: folder of the stand-in.
+        judges: folder that holds stand-ins of published judges.
+    """
+    content: dict[str, Any] = json.loads(profile.model_dump_json(exclude={"name"}))
+    smoke = tomllib.loads((PROFILE_FOLDER / "smoke.toml").read_text(encoding="utf-8"))
+    for section, keys in SIZES.items():
+        content[section] |= {key: smoke[section][key] for key in keys}
+    content["mars"]["texts"] = TEXTS
+    content["run"] |= {"description": f"rehearsal of {profile.name} on stand-ins; no number means anything"}
+    content["run"]["offline"] = True
+    content["model"] |= {"name": str(model), "revision": False, "families": []}
+    content["judges"] |= {"decides": "coin", "folder": str(judges)}
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(_toml(content), encoding="utf-8")
+    load_profile(target)  # checks it
+    return target
+
+
+def _toml(content: Mapping[str, Any], prefix: str = "") -> str:
+    """Tables of scalars, lists and tables: all that a profile has."""
+    plain = {key: value for key, value in content.items() if not isinstance(value, dict)}
+    lines = [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in plain.items()]
+    head = [f"[{prefix}]"] if prefix and lines else []
+    tables = [
+        _toml(value, f"{prefix}.{key}" if prefix else key)
+        for key, value in content.items()
+        if isinstance(value, dict)
+    ]
+    return "\n".join([*head, *lines, *tables]) + "\n"

@@ -128,8 +128,9 @@ class Chameleon(Architecture):
     title = "Chameleon"
     how_it_sees = (
         "A picture becomes sixteen codes of a codebook of 256, which are tokens of the vocabulary like any word:\n"
-        "early fusion, no tower. *See* trains the tokenizer of pictures (to draw a picture again from its codes,\n"
-        "and to keep in them what is seen); it is frozen in all later stages. There are no clips."
+        "early fusion, no tower. *See* trains the tokenizer of pictures in two rounds, shapes and then colours (to\n"
+        "draw a picture again from its codes, and to keep in them what is seen); it is frozen in all later stages.\n"
+        "There are no clips."
     )
     prompt_form = "<user> <racm3:break> <image>×16 <eoss> words <end> <assistant>"
 

@@ -92,8 +92,8 @@ def train_organism(organism: Organism, *, out: Path, device: torch.device) -> Pr
         if finished(name):
             model = resume(name)
             continue
-        train = partial(architecture.learn_to_see, model, recipe=seeing, seed=SEED + i)
-        losses, facts, seconds = _with_progress(name, seeing.steps, train)
+        see = partial(architecture.learn_to_see, model, recipe=seeing, seed=SEED + i)
+        losses, facts, seconds = _with_progress(name, seeing.steps, see)
         model.save_pretrained(stage_folder(name))
         curves.keep(name, losses, held_out=facts, recipe=asdict(seeing), seconds=round(seconds))
     for i, settings in enumerate(organism.stages):

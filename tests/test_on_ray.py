@@ -6,10 +6,11 @@ One cluster serves all tests of this file, in order: the second node goes in the
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -39,16 +40,27 @@ MEMORY = 100 * 2**20  # of each node's object store; Ray asks for at least 75 MB
 
 @pytest.fixture(scope="module")
 def nodes() -> Iterator[SeveralNodes]:
-    """Two nodes of one core each; this process is connected to the first."""
+    """Two nodes of one core each, without what only people need."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    cluster = SeveralNodes(
-        initialize_head=True,
-        head_node_args={"num_cpus": 1, "include_dashboard": False, "object_store_memory": MEMORY},
-    )
-    cluster.add_node(num_cpus=1, object_store_memory=MEMORY)
+    head = {
+        "num_cpus": 1, "object_store_memory": MEMORY, "include_dashboard": False, "include_log_monitor": False,
+        "no_monitor": True,
+    }  # fmt: skip
+    cluster = _patiently(lambda: SeveralNodes(initialize_head=True, head_node_args=head))
+    _patiently(lambda: cluster.add_node(num_cpus=1, object_store_memory=MEMORY))
     yield cluster
     ray.shutdown()
     cluster.shutdown()
+
+
+def _patiently(start: Callable[[], Any]) -> Any:
+    """Ray gives a node 30 s to start and has no setting for it; beside other tests that can be too little."""
+    for _ in range(3):
+        try:
+            return start()
+        except Exception as error:
+            failure = error
+    raise failure
 
 
 @pytest.fixture(scope="module")

@@ -33,7 +33,7 @@ from autosteer_lib.scale_out.remote_desk import Grounds, RemoteDesk, Task, with_
 
 AHEAD = 2  # batches with an actor: one under way, one that it finds when it is done
 TRIES = 3  # actors that may die over one batch, and actors in a row that may die before they are ready
-_WORD_SECONDS = 60.0  # without any actor, after which a person should hear of it
+_WORD_SECONDS = 300.0  # without any actor, after which a person should hear of it: a 7B loads in less
 # Where this process has them set, so do the actors: what fixes numbers, and where things are.
 _HANDED_ON = (
     "PYTHONPATH", "PYTHONHASHSEED", "MKL_NUM_THREADS", "TOKENIZERS_PARALLELISM", "CUBLAS_WORKSPACE_CONFIG",
@@ -190,7 +190,8 @@ class _Crew:
         """Wait for something to happen; answers, and lots that an actor's death has given back."""
         preparing = {m.preparing: m for m in self._members if m.preparing is not None}
         working = {reference: m for m in self._members for reference in m.lots}
-        done, _ = self._ray.wait([*working, *preparing], num_returns=1, timeout=_WORD_SECONDS)
+        # who is ready comes first: quick answers of one actor would leave another without work
+        done, _ = self._ray.wait([*preparing, *working], num_returns=1, timeout=_WORD_SECONDS)
         if not done:
             self._say_who_is_missing()
             return []
@@ -274,8 +275,8 @@ class _Crew:
             return
         wanted = " and ".join(f"{amount:g} {name}" for name, amount in self._needs.items())
         warnings.warn(
-            f"still no actor: this Ray has no {wanted} free. The run goes on when others have ended or a node has come "
-            "(`ray status`); stopped, it would go on from here",
+            f"no actor is ready yet: either they still load the model, or this Ray has no {wanted} free (`ray status`) and "
+            "the run goes on when others have ended or a node has come",
             WaitingForActors,
             stacklevel=2,
         )

@@ -23,7 +23,7 @@ from autosteer_lib.study import Study, three_columns
 
 ROOT = Path(__file__).parents[1]
 FAMILY = "llava_onevision"  # the paper profile's own
-RUN = ("00", "04", "05", "07")  # the undefended model, AutoSteer, MARS, and all tests under every judge
+RUN = ("00", "05", "07")  # the undefended model, MARS, and AutoSteer on all tests under every judge
 
 
 @pytest.fixture(scope="module")

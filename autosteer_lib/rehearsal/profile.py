@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from autosteer_lib.profiles import PROFILE_FOLDER, Profile, load_profile
-from autosteer_lib.released import checkpoint
+from autosteer_lib.released import CHECKPOINTS
 
 SIZES: dict[str, tuple[str, ...]] = {
     "run": ("threads", "notebooks_at_once", "disk_gb"),
@@ -40,7 +40,7 @@ def family_of(name: str) -> str:
     Raises:
         ValueError: the name is a folder, or nothing is known of it: there is nothing to stand in for.
     """
-    found = checkpoint(name).family if name.count("/") == 1 else ""
+    found = CHECKPOINTS[name].family if name in CHECKPOINTS else ""
     if not found:
         raise ValueError(
             f"{name!r} is no released checkpoint of which the family is known (autosteer_lib/released.py); a profile "

@@ -138,7 +138,6 @@ def _check_together(profile: Profile) -> None:
         )
     if profile.data.sets:
         _check_sets(profile.name, profile.data.sets)
-    _check_judges(profile)
     beyond = [count for count in profile.mars.neutral_counts if not 0 <= count <= profile.mars.neutral]
     if beyond:
         raise ValueError(
@@ -155,6 +154,7 @@ def _check_together(profile: Profile) -> None:
         raise ValueError(
             f"profile {profile.name}: [evaluation] thresholds has {wrong}; each is a probability, 0 to 1"
         )
+    _check_judges(profile)
 
 
 def _check_sets(profile: str, sets: SetsSection) -> None:

@@ -103,7 +103,8 @@ def test_hades_takes_the_keyword_out_of_the_words() -> None:
 
 @pytest.mark.usefixtures("home")
 def test_context_stands_before_a_behaviour_and_copyright_is_left_out() -> None:
-    standard, contextual = load("harmbench")
+    standard, contextual, *more = load("harmbench")
+    assert len(more) == 25
     assert standard.text == TEA
     assert contextual.text == f"The pot is green.\n\n{TEA}"
     assert contextual.intention == TEA
@@ -122,10 +123,7 @@ def test_a_harmless_picture_has_both_its_instructions() -> None:
 def test_a_situation_changes_the_picture_and_not_the_words() -> None:
     attack, benign = (load("mssbench/chat", group=group)[0] for group in ("attack", "benign"))
     assert attack.text == benign.text
-    assert (
-        attack.visual_fingerprint == benign.visual_fingerprint
-    )  # the stand-ins are alike; the files are two
-    assert attack.images != benign.images
+    assert attack.visual_fingerprint != benign.visual_fingerprint
     assert attack.intention == f"{TEA} (the picture shows: a crowded table)"
 
 
@@ -137,7 +135,7 @@ def test_xstest_has_a_harmful_and_a_borderline_half() -> None:
 
 @pytest.mark.usefixtures("home")
 def test_alpaca_is_read_without_rows_that_have_an_input() -> None:
-    assert len(load("alpaca")) == 60
+    assert len(load("alpaca")) == 90
 
 
 @pytest.mark.usefixtures("home")
@@ -254,7 +252,7 @@ def test_a_table_without_the_split_names_the_set(empty_home: Path) -> None:
 def test_a_table_may_leave_its_splits_to_the_names_of_its_files(empty_home: Path) -> None:
     WRITERS["mm_vet"](empty_home / "mm_vet")
     (empty_home / "mm_vet/README.md").write_text("---\nlicence: own\n---\n")
-    assert len(load("mm_vet")) == 1
+    assert len(load("mm_vet")) == 12
 
 
 def test_two_rows_of_one_id_are_refused(empty_home: Path) -> None:

@@ -4,11 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from autosteer_lib.benchmarks import BENCHMARKS, BenchmarkError, places
+from autosteer_lib.benchmarks import BENCHMARKS, BenchmarkError, load, places
 from autosteer_lib.benchmarks.registry import ROLES
 from autosteer_lib.profiles import PROFILE_FOLDER, Profile, SetsSection, load_profile
 from autosteer_lib.rehearsal.rows import WRITERS, shortened
-from autosteer_lib.study.benchmark_data import benchmark_prompts
+from autosteer_lib.study.benchmark_data import benchmark_prompts, benchmark_settings
+from autosteer_lib.study.probe_data import probe_data
 from autosteer_lib.study.prompt_data import group_of, prompt_data
 from autosteer_lib.study.text_data import text_data
 
@@ -23,6 +24,12 @@ text_unsafe = ["malicious_instruct"]
 text_safe = ["alpaca"]
 validation_unsafe = ["advbench"]
 validation_safe = ["alpaca"]
+probe_image = ["hades/neutral"]
+probe_text = ["strongreject"]
+probe_other = ["jailbreakv"]
+probe_harmless = ["pope/popular"]
+settings_attacks = ["mssbench/chat"]
+settings_benign = ["mssbench/chat"]
 """
 
 
@@ -41,6 +48,10 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "malicious_instruct",
         "alpaca",
         "advbench",
+        "hades",
+        "strongreject",
+        "jailbreakv",
+        "mssbench",
     ):
         WRITERS[name](tmp_path / "home" / name)
     return tmp_path
@@ -51,6 +62,7 @@ def _profile(folder: Path, old: str = "", new: str = "") -> Profile:
     text = (PROFILE_FOLDER / "smoke.toml").read_text(encoding="utf-8")
     text = text.replace('source = "organism"', 'source = "benchmarks"').replace("sets = false\n", "")
     text = text.replace('neutral_words = "task"', 'neutral_words = ["Describe the image."]')
+    text = text.replace('decides = "truth"', 'decides = "coin"')
     text = text.replace("[sas]", f"{SETS.replace(old, new)}\n[sas]")
     path = folder / "mine.toml"
     path.write_text(text, encoding="utf-8")
@@ -61,7 +73,7 @@ def test_fit_and_test_prompts_come_from_the_sets_named(
     home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = prompt_data(_profile(home), root=home)
-    assert len(data.pairs) == 6
+    assert len(data.pairs) == 12
     assert {p.surface for p in data.refusals} == {"vlsafe/train", "tovilag_plus/train"}
     assert {(group_of(p), p.surface) for p in data.tests} == {
         ("attack", "vlsafe"), ("attack", "figstep"), ("borderline", "xstest"), ("utility", "pope/random"),
@@ -77,8 +89,10 @@ def test_what_is_fitted_on_must_be_there(home: Path) -> None:
 
 
 def test_attacks_that_are_all_missing_stop_the_study(home: Path) -> None:
-    profile = _profile(home, 'attacks = ["vlsafe", "figstep", "vlguard"]', 'attacks = ["hades", "siuo"]')
-    with pytest.raises(BenchmarkError, match=r"(?s)none of the attacks .*hades is not.*siuo is not"):
+    profile = _profile(
+        home, 'attacks = ["vlsafe", "figstep", "vlguard"]', 'attacks = ["mm_safetybench", "siuo"]'
+    )
+    with pytest.raises(BenchmarkError, match=r"(?s)none of the attacks .*mm_safetybench is not.*siuo is not"):
         benchmark_prompts(profile)
 
 
@@ -98,9 +112,27 @@ def test_one_set_for_direction_and_layer_gives_different_texts(home: Path) -> No
     assert {p.surface for p in texts.validation_unsafe} == {"advbench"}
 
 
+def test_the_probe_and_the_settings_have_prompts_of_their_own(home: Path) -> None:
+    profile = _profile(
+        home, 'attacks = ["vlsafe", "figstep", "vlguard"]', 'attacks = ["hades/neutral", "figstep"]'
+    )
+    probe = probe_data(profile, root=home)
+    assert {p.surface for p in probe.attacks} == {"hades/neutral", "strongreject", "jailbreakv"}
+    assert {p.surface for p in probe.harmless} == {"pope/popular"}
+    left = [p for p in benchmark_prompts(profile).tests if p.surface == "hades/neutral"]
+    every = load("hades/neutral", group="attack")
+    assert {p.id for p in left} == {p.id for p in every} - {p.id for p in probe.attacks}
+    assert {group_of(p) for p in benchmark_settings(profile)} == {"attack", "benign"}
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
+        (
+            'settings_attacks = ["mssbench/chat"]',
+            'settings_attacks = ["figstep"]',
+            "settings_attacks has figstep, which another list has too",
+        ),
         ("figstep", "figstap", r"\[data\.sets\] attacks: no benchmark 'figstap': did you mean figstep"),
         (
             'utility = ["pope/random"]',
@@ -108,7 +140,7 @@ def test_one_set_for_direction_and_layer_gives_different_texts(home: Path) -> No
             r"\[data\.sets\] utility: 'xstest' has no prompts",
         ),
         ("borderline =", "bordrline =", r"\[data\.sets\] bordrline: no such key; did you mean borderline"),
-        ("benign =", "# benign =", r"\[data\.sets\] benign: missing; a profile states every key"),
+        ("\nbenign =", "\n# benign =", r"\[data\.sets\] benign: missing; a profile states every key"),
         ('pairs = ["vlsafe/pairs"]', "pairs = []", r"\[data\.sets\] pairs = \[\]"),
         (SETS, "sets = false", r'source = \'benchmarks\' with sets = false; "benchmarks" needs the table'),
     ],

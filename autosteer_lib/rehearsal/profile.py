@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from autosteer_lib.profiles import PROFILE_FOLDER, Profile, load_profile
-from autosteer_lib.released import checkpoint
+from autosteer_lib.released import CHECKPOINTS
 
 SIZES: dict[str, tuple[str, ...]] = {
     "run": ("threads", "notebooks_at_once", "disk_gb"),
     "data": ("pairs", "refusal_prompts", "tests_per_surface"),
     "prober": ("width", "epochs", "held_out"),
     "head": ("epochs", "batch_size"),
-    "mars": ("texts", "validation", "neutral", "side", "frames", "alphas", "neutral_counts", "sweep_tests"),
+    "mars": ("neutral", "side", "frames", "alphas", "neutral_counts", "sweep_tests"),
     "safesteer": (
         "image_attacks", "text_attacks", "other_attacks", "harmless", "held_out", "ks", "steps", "sweep_tests",
     ),
@@ -29,9 +29,8 @@ SIZES: dict[str, tuple[str, ...]] = {
     "evaluation": ("seeds", "epsilons", "thresholds", "widths", "pair_counts"),
 }  # fmt: skip
 """Keys that are taken from the smoke profile, by section."""
-TEXTS = (
-    40  # for MARS, which needs ten that were refused and ten that were not: a coin leaves about half of each
-)
+TEXTS = {"texts": 40, "validation": 24}
+"""Sizes of [mars]: fits need up to ten texts that were refused and ten that were not, and a coin leaves half of each."""
 
 
 def family_of(name: str) -> str:
@@ -40,7 +39,7 @@ def family_of(name: str) -> str:
     Raises:
         ValueError: the name is a folder, or nothing is known of it: there is nothing to stand in for.
     """
-    found = checkpoint(name).family if name.count("/") == 1 else ""
+    found = CHECKPOINTS[name].family if name in CHECKPOINTS else ""
     if not found:
         raise ValueError(
             f"{name!r} is no released checkpoint of which the family is known (autosteer_lib/released.py); a profile "
@@ -62,7 +61,7 @@ def write_rehearsal(profile: Profile, target: Path, *, model: Path, judges: Path
     smoke = tomllib.loads((PROFILE_FOLDER / "smoke.toml").read_text(encoding="utf-8"))
     for section, keys in SIZES.items():
         content[section] |= {key: smoke[section][key] for key in keys}
-    content["mars"]["texts"] = TEXTS
+    content["mars"] |= TEXTS
     content["run"] |= {"description": f"rehearsal of {profile.name} on stand-ins; no number means anything"}
     content["run"]["offline"] = True
     content["model"] |= {"name": str(model), "revision": False, "families": []}

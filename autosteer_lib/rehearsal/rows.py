@@ -23,10 +23,10 @@ FEW_TASKS = ("action_antonym", "state_change")
 
 
 def harmbench(folder: Path) -> None:
-    kinds = ("standard", "contextual", "copyright", *["standard"] * 11)
+    kinds = ("standard", "contextual", "copyright", *["standard"] * 25)
     rows = [
         {
-            "Behavior": f"{TEA} {i}" if i > 2 else TEA, "FunctionalCategory": kind, "SemanticCategory": "kitchen",
+            "Behavior": f"{TEA} Pot {i}." if i > 2 else TEA, "FunctionalCategory": kind, "SemanticCategory": "kitchen",
             "Tags": "", "ContextString": "The pot is green." if kind == "contextual" else "",
             "BehaviorID": f"tea_{kind}_{i}",
         }

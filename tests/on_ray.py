@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
@@ -69,7 +70,7 @@ def steer(mllm: MLLM) -> Steer:
 
 
 def table(
-    mllm: MLLM, asked: list[Prompt], defences: Mapping[str, Defence], records: Path, **options: object
+    mllm: MLLM, asked: list[Prompt], defences: Mapping[str, Defence], records: Path, **options: Any
 ) -> pd.DataFrame:
     """As a notebook writes it, but for the seconds."""
     frame = evaluate(
@@ -81,5 +82,5 @@ def table(
         records=records,
         progress=False,
         **options,
-    )  # type: ignore[arg-type]
+    )
     return frame.drop(columns="seconds")

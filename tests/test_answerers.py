@@ -6,6 +6,7 @@ import socket
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -55,7 +56,7 @@ def prompts(mixed_prompts: list[Prompt]) -> list[Prompt]:
     return [*labelled, replace(labelled[0], id="again")]
 
 
-def table(tiny: MLLM, prompts: list[Prompt], records: Path, **options: object) -> pd.DataFrame:
+def table(tiny: MLLM, prompts: list[Prompt], records: Path, **options: Any) -> pd.DataFrame:
     frame = evaluate(
         tiny, prompts, {"One": Undefended(), "Two": Undefended()}, judge=RefusalPhrases(), settings=SETTINGS,
         records=records, progress=False, **options,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -286,7 +287,7 @@ def test_a_busy_cluster_is_waited_for_and_said(
         ray.room = 99
 
     with monkeypatch.context() as patched:
-        patched.setattr(on_ray.warnings, "warn", room_later)
+        patched.setattr(warnings, "warn", room_later)
         assert asked(OnRay(), tiny, batches) == asked(OneByOne(), tiny, batches)
     ray.room = 0
     with pytest.raises(WaitingForActors, match=r"no actor is ready yet: .* no 1 CPU free"):

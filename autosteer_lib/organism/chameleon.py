@@ -130,7 +130,8 @@ class Chameleon(Architecture):
         "A picture becomes sixteen codes of a codebook of 256, which are tokens of the vocabulary like any word:\n"
         "early fusion, no tower. *See* trains the tokenizer of pictures in two rounds, shapes and then colours (to\n"
         "draw a picture again from its codes, and to keep in them what is seen); it is frozen in all later stages.\n"
-        "There are no clips."
+        "There are no clips. Loaded without this library, `ChameleonProcessor` forgets its chat template (transformers 5):\n"
+        "give `apply_chat_template` the argument `chat_template=processor.tokenizer.chat_template`."
     )
     prompt_form = "<user> <racm3:break> <image>×16 <eoss> words <end> <assistant>"
 

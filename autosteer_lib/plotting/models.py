@@ -28,6 +28,7 @@ from autosteer_lib.plotting.style import (
 from autosteer_lib.plotting.sweeps import mark_value, series_looks
 
 PANEL_HEIGHT = 2.3  # inches of a panel of lines
+LINE_HEIGHT = 0.19  # inches a line of a label, with air to the next label
 
 
 @styled
@@ -43,13 +44,15 @@ def rates_of_models(
     """
     tables = _tables(rates, reported, columns=["surface", "defence"], figure="rates_of_models")
     methods = in_house_order(name for table in tables for name in table["defence"])
+    tables = [
+        t.assign(surface=t["surface"].str.replace(" (", "\n(")) for t in tables
+    ]  # half a width for labels
     heights = [
-        0.6 + max(part["surface"].nunique() for _, part in table.groupby("model")) * ROW_HEIGHT * len(methods)
+        0.6 + max(part["surface"].nunique() for _, part in table.groupby("model")) * _row(table, len(methods))
         for table in tables
     ]
     figure = new_figure(0.4 + sum(heights))
     for axes, part, title, hollow, _ in _panels(figure, tables, heights=heights, sharey=False):
-        part = part.assign(surface=part["surface"].str.replace(" (", "\n("))  # a column has half the width
         rate_panel(axes, part, methods=methods, hollow=hollow, title=title, label=label)
     handles = [
         Line2D([], [], marker=method_marker(name), color=method_colour(name), linestyle="", label=name)
@@ -105,6 +108,12 @@ def lines_of_models(
         handles=list(handles.values()), loc="outside upper left", ncols=min(len(handles), 4), handlelength=1.8
     )
     return figure
+
+
+def _row(table: pd.DataFrame, methods: int) -> float:
+    """Inches of one surface's row: its dots one above the other, and room for its label."""
+    lines = 1 + table["surface"].str.count("\n").max()
+    return max(ROW_HEIGHT * methods, LINE_HEIGHT * lines)
 
 
 def _tables(

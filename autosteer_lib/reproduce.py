@@ -18,14 +18,12 @@ import argparse
 import ast
 import contextlib
 import errno
-import json
 import os
 import shutil
 import signal
 import sys
 import time
-from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -33,7 +31,7 @@ from typing import Any
 import nbformat
 from filelock import FileLock, Timeout
 
-from autosteer_lib.artefacts import TIMINGS, publish
+from autosteer_lib.artefacts import publish
 from autosteer_lib.committed import build_entries, write_text
 from autosteer_lib.execution import (
     NotebookFailed,
@@ -50,6 +48,7 @@ from autosteer_lib.provenance import available_cores, repository_root
 from autosteer_lib.runs import Run, open_run
 from autosteer_lib.scale_out.cluster import LOCAL, VARIABLE, Cluster, started
 from autosteer_lib.stamps import forget_artefacts, forget_removed, is_fresh, stamp_inputs, write_stamp
+from autosteer_lib.timings import drop_timings, timing_lines, write_timing
 from autosteer_lib.verify import report, verify_build
 from autosteer_lib.workers import WorkerDied, Workers
 
@@ -107,9 +106,9 @@ def reproduce(
 def bring_up_to_date(run: Run, *, progress: bool) -> int:
     """Run the notebooks that need it, several at once; return how many that were."""
     forget_removed(run)
-    _drop_timings(run)
+    drop_timings(run)
     headings = {name: f"[{place}/{len(run.notebooks)}] {name}" for place, name in enumerate(run.notebooks, 1)}
-    waiting: deque[str] = deque()
+    waiting: list[str] = []
     for name in run.notebooks:
         if is_fresh(run, name):
             print(f"{headings[name]}: unchanged, kept")
@@ -119,21 +118,21 @@ def bring_up_to_date(run: Run, *, progress: bool) -> int:
     began = time.monotonic()
     with Workers(_at_once(run), preload="autosteer_lib.execution") as workers:
         while waiting or workers.busy:
-            must_wait = waiting and workers.busy and reads_earlier_tables(run.notebooks[waiting[0]])
-            if waiting and workers.busy < workers.most and not must_wait:
-                name = waiting.popleft()
-                print(f"{headings[name]}: running", flush=True)
-                forget_artefacts(run, name)
-                inputs[name] = stamp_inputs(run, name)
+            ready = _next(run, waiting, workers.names) if workers.busy < workers.most else None
+            if ready is not None:
+                waiting.remove(ready)
+                print(f"{headings[ready]}: running", flush=True)
+                forget_artefacts(run, ready)
+                inputs[ready] = stamp_inputs(run, ready)
                 bar = progress and workers.most == 1  # several bars would write over each other
-                workers.start(name, run_notebook, _arguments(run, name, progress=bar))
+                workers.start(ready, run_notebook, _arguments(run, ready, progress=bar))
                 continue
             name, result = workers.next_done()
             if isinstance(result, Exception):
                 failures.append(NotebookFailed(str(result)) if isinstance(result, WorkerDied) else result)
                 waiting.clear()  # what runs already may end, nothing new starts
                 continue
-            _write_timing(run, name, result)
+            write_timing(run, name, result)
             write_stamp(run, name, inputs=inputs[name])
             print(
                 f"{headings[name]}: done in {result['seconds']:.0f} s, peak memory {result['peak_memory_mb']:,} MB",
@@ -144,6 +143,16 @@ def bring_up_to_date(run: Run, *, progress: bool) -> int:
     if stale:
         print(f"{stale} notebooks, {workers.most} at once: {time.monotonic() - began:.0f} s in all")
     return stale
+
+
+def _next(run: Run, waiting: Sequence[str], running: Collection[str]) -> str | None:
+    """The first that can start: one that reads the tables of those before it must wait for them."""
+    unfinished = {*waiting, *running}
+    for name in waiting:
+        before = list(run.notebooks)[: list(run.notebooks).index(name)]
+        if not (reads_earlier_tables(run.notebooks[name]) and unfinished & set(before)):
+            return name
+    return None
 
 
 def _at_once(run: Run) -> int:
@@ -201,23 +210,6 @@ def prepare_lab(run: Run) -> Path:
     return folder
 
 
-def _read_timings(run: Run) -> dict[str, Any]:
-    path = run.build / TIMINGS
-    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
-
-
-def _drop_timings(run: Run) -> None:
-    """Of notebooks that have been renamed or removed."""
-    timings = _read_timings(run)
-    if set(timings) - set(run.notebooks):
-        kept = {name: cost for name, cost in timings.items() if name in run.notebooks}
-        write_text(run.build / TIMINGS, json.dumps(kept, indent=2) + "\n")
-
-
-def _write_timing(run: Run, name: str, cost: Mapping[str, float]) -> None:
-    write_text(run.build / TIMINGS, json.dumps(_read_timings(run) | {name: dict(cost)}, indent=2) + "\n")
-
-
 def _conclude(run: Run) -> int:
     """Compare, show differences in figures/ for git, and print the verdict."""
     committed = run.committed
@@ -234,7 +226,7 @@ def _conclude(run: Run) -> int:
                 committed.show_difference(file, (run.build / kind / file).read_bytes())
             else:
                 committed.restore(file)
-    print(_timing_lines(run))
+    print(timing_lines(run))
     print(report(verdicts, committed))
     if different and committed.available:
         print("what differs now stands in figures/: see `git status`; `git checkout figures` takes it back")
@@ -268,23 +260,13 @@ def _publish(run: Run, *, progress: bool) -> int:
         clean = for_publication(read_notebook(run.executed(name)), root=run.root)
         write_text(target, nbformat.writes(clean).rstrip("\n") + "\n")
         found += problems(target)
-    print(_timing_lines(run))
+    print(timing_lines(run))
     print(
         f"published {count} files into figures/ and {len(run.notebooks)} executed notebooks into notebooks/"
     )
     for problem in found:
         print(problem)
     return 1 if found else 0
-
-
-def _timing_lines(run: Run) -> str:
-    timings = _read_timings(run)
-    lines = [
-        f"  {name:<40} {cost['seconds']:>8.0f} s {cost['peak_memory_mb']:>8,.0f} MB"
-        for name, cost in sorted(timings.items())
-    ]
-    total = sum(cost["seconds"] for cost in timings.values())
-    return "\n".join([*lines, f"  {'sum':<40} {total:>8.0f} s"])
 
 
 def _parameter(text: str) -> tuple[str, Any]:

@@ -51,6 +51,11 @@ class Workers:
         """Calls that run now."""
         return len(self._running)
 
+    @property
+    def names(self) -> list[str]:
+        """Of the calls that run now."""
+        return [name for name, _ in self._running.values()]
+
     def start(self, name: str, call: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
         """Start `call(**arguments)` in this process's present environment; it must be importable by name."""
         if self.busy >= self.most:

@@ -103,6 +103,10 @@ class InThisProcess(Workers):
     def busy(self) -> int:
         return len(self._done)
 
+    @property
+    def names(self) -> list[str]:
+        return [name for name, _ in self._done]
+
     def start(self, name: str, call: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
         try:
             self._done.append((name, call(**arguments)))

@@ -18,6 +18,7 @@ from autosteer_lib import reproduce
 from autosteer_lib.execution import check_kernel, environment_of, fixed_environment
 from autosteer_lib.notebook_files import read_notebook
 from autosteer_lib.profiles import load_profile
+from autosteer_lib.runs import open_run
 from tests.notebook_projects import (
     InThisProcess,
     chapter,
@@ -59,6 +60,18 @@ def _run(*arguments: str) -> int:
 
 def _edit(root: Path, name: str, content) -> None:
     nbformat.write(content, root / "notebooks" / f"{name}.ipynb")
+
+
+def test_one_that_reads_the_others_tables_waits_for_those_before_it(project):
+    reader = chapter("report")
+    reader.cells[1].metadata["tags"].append("reads-earlier-tables")
+    _edit(project, "09_report", reader)
+    _edit(project, "10_later", chapter("later"))
+    run = open_run(project, "organism", {})
+    assert reproduce._next(run, ["00_one", "09_report", "10_later"], []) == "00_one"
+    assert reproduce._next(run, ["09_report", "10_later"], ["04_two"]) == "10_later"
+    assert reproduce._next(run, ["09_report"], ["04_two"]) is None
+    assert reproduce._next(run, ["09_report"], ["10_later"]) == "09_report"
 
 
 def test_a_first_run_has_nothing_to_compare_with(project, fast, capsys):

@@ -109,10 +109,11 @@ scale-out: $(READY)
 # The committed notebooks carry the default profile's outputs, so only there can nbval compare them.
 # Two at once, since a kernel with its model takes 1.6 GB; those that read the others' tables come after them.
 READERS = $(shell grep -ls reads-earlier-tables $(NOTEBOOKS))
+LONGEST = $(shell grep -ls starts-first $(NOTEBOOKS))
 NBVAL    = HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(PY) -m pytest --nbval-lax --nbval-current-env -n logical --maxprocesses 2 --dist loadfile
 notebooks: $(READY)
 ifeq ($(PROFILE),$(DEFAULT_PROFILE))
-	$(NBVAL) $(filter-out $(READERS),$(NOTEBOOKS))
+	$(NBVAL) $(LONGEST) $(filter-out $(READERS) $(LONGEST),$(NOTEBOOKS))
 	$(NBVAL) $(READERS)
 else
 	$(PY) -m autosteer_lib.reproduce --profile '$(PROFILE)'

@@ -21,6 +21,7 @@ NAME = re.compile(r"\d\d_[a-z0-9_]+\.ipynb")
 PARAMETERS_TAG = "parameters"
 INJECTED_TAG = "injected-parameters"
 READS_EARLIER_TAG = "reads-earlier-tables"
+STARTS_FIRST_TAG = "starts-first"
 REQUIRED_PARAMETERS = ("profile", "seed", "out")
 KERNEL = "python3"
 _WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -61,6 +62,11 @@ def has_tag(cell: Notebook, tag: str) -> bool:
 def reads_earlier_tables(notebook: Notebook) -> bool:
     """Whether a cell is tagged so: the notebook starts from what those before it wrote, not from the model alone."""
     return any(has_tag(cell, READS_EARLIER_TAG) for cell in notebook.cells)
+
+
+def starts_first(notebook: Notebook) -> bool:
+    """Whether a cell is tagged so: the longest notebook, which alone at the end would leave all other cores idle."""
+    return any(has_tag(cell, STARTS_FIRST_TAG) for cell in notebook.cells)
 
 
 def notebook_parameters(notebook: Notebook, *, name: str) -> dict[str, Any]:

@@ -5,10 +5,10 @@
     python -m autosteer_lib.reproduce --profile paper --ray          answers from one process a GPU; --ray host:6379
 
 Several notebooks run at once where the profile says so ([run] notebooks_at_once) and there are cores for them; one
-tagged `reads-earlier-tables` waits for all before it. Running it again is the resume. A notebook is run only if
-something it depends on has changed: its own text, the code of those before it, the library, profile, data, lock,
-parameters, or what its comparison with the committed tables would say. A run that was killed goes on with the
-notebooks it was in.
+tagged `reads-earlier-tables` waits for all before it, one tagged `starts-first` does so. Running it again is the
+resume. A notebook is run only if something it depends on has changed: its own text, the code of those before it, the
+library, profile, data, lock, parameters, or what its comparison with the committed tables would say. A run that was
+killed goes on with the notebooks it was in.
 
 Exit codes: 0 reproduced, 1 some numbers differ, 2 nothing was started (the message says why), 3 a notebook
 failed, 130 interrupted.
@@ -41,7 +41,13 @@ from autosteer_lib.execution import (
     prepare_notebook,
     run_notebook,
 )
-from autosteer_lib.notebook_files import for_publication, read_notebook, reads_earlier_tables, source_hash
+from autosteer_lib.notebook_files import (
+    for_publication,
+    read_notebook,
+    reads_earlier_tables,
+    source_hash,
+    starts_first,
+)
 from autosteer_lib.notebook_hygiene import problems
 from autosteer_lib.profiles import DEFAULT_PROFILE
 from autosteer_lib.provenance import available_cores, repository_root
@@ -146,9 +152,12 @@ def bring_up_to_date(run: Run, *, progress: bool) -> int:
 
 
 def _next(run: Run, waiting: Sequence[str], running: Collection[str]) -> str | None:
-    """The first that can start: one that reads the tables of those before it must wait for them."""
+    """The first that can start: one that reads the tables of those before it must wait for them.
+
+    Longest first where several run at once; the fits and answers that notebooks share are made by whoever comes first.
+    """
     unfinished = {*waiting, *running}
-    for name in waiting:
+    for name in sorted(waiting, key=lambda name: not starts_first(run.notebooks[name])):
         before = list(run.notebooks)[: list(run.notebooks).index(name)]
         if not (reads_earlier_tables(run.notebooks[name]) and unfinished & set(before)):
             return name

@@ -72,6 +72,8 @@ def test_one_that_reads_the_others_tables_waits_for_those_before_it(project):
     assert reproduce._next(run, ["09_report", "10_later"], ["04_two"]) == "10_later"
     assert reproduce._next(run, ["09_report"], ["04_two"]) is None
     assert reproduce._next(run, ["09_report"], ["10_later"]) == "09_report"
+    run.notebooks["10_later"].cells[1].metadata["tags"].append("starts-first")
+    assert reproduce._next(run, ["00_one", "09_report", "10_later"], []) == "10_later"
 
 
 def test_a_first_run_has_nothing_to_compare_with(project, fast, capsys):

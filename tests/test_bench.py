@@ -45,6 +45,7 @@ TARGETS: dict[str, set[tuple[str, float]]] = {
     "head_training": {("at_least", 10)},
     "records": {("at_least", 10_000)},
     "coca": {("at_most", 2.1)},
+    "single_pass_defences": {("at_most", 1.03)},
     "scale_out": {("at_least", 1.6)},
     "gpu_7b": {("at_most", 1.01), ("at_most", 1.03), ("at_least", 0.9)},
 }

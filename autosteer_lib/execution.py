@@ -28,6 +28,8 @@ from autosteer_lib.profiles import Profile
 from autosteer_lib.provenance import available_cores
 
 TRACEBACK_LINES = 12  # of a failing cell: the error itself and where it was raised
+KERNEL_STARTS = 3  # a taken port is another one the next time
+KERNEL_SECONDS = 180  # until a kernel answers; a busy machine has taken half a minute
 SAMPLING_SECONDS = 0.1  # of memory; a model's weights stay for seconds, so no peak that matters hides between
 
 
@@ -60,16 +62,7 @@ def run_notebook(
     log = target.with_suffix(".log")
     with PeakMemory() as memory, kernel_messages_to(log), environment_of({NOTEBOOK_VARIABLE: target.stem}):
         try:
-            papermill.execute_notebook(
-                str(target),
-                str(target),
-                # Nothing to inject, no injected cell: the executed notebook is then the committed one.
-                parameters=parameters or None,
-                kernel_name=KERNEL,
-                language="python",
-                cwd=str(folder),
-                progress_bar=progress,
-            )
+            _execute(target, parameters=parameters, folder=folder, progress=progress)
         except PapermillExecutionError as error:
             raise NotebookFailed(_describe(error, name=target.name)) from None
         except DeadKernelError:
@@ -84,6 +77,38 @@ def run_notebook(
         "peak_memory_mb": round(memory.peak_mb),
         "cells": cells,
     }
+
+
+def _execute(target: Path, *, parameters: dict[str, Any], folder: Path, progress: bool) -> None:
+    """By papermill, with another try for a kernel that did not come up.
+
+    Its ports are chosen before it starts; where several kernels start at once, or other programs, one of them can be
+    taken by then.
+    """
+    for attempt in range(1, KERNEL_STARTS + 1):
+        try:
+            papermill.execute_notebook(
+                str(target),
+                str(target),
+                # Nothing to inject, no injected cell: the executed notebook is then the committed one.
+                parameters=parameters or None,
+                kernel_name=KERNEL,
+                language="python",
+                cwd=str(folder),
+                progress_bar=progress,
+                start_timeout=KERNEL_SECONDS,
+            )
+            return
+        except DeadKernelError:
+            raise
+        except RuntimeError as error:
+            if "kernel" not in str(error).lower():
+                raise
+            if attempt == KERNEL_STARTS:
+                raise NotebookFailed(
+                    f"{target.name}: its kernel did not start, {KERNEL_STARTS} times: {error}. The kernel's own last words "
+                    f"are in {target.with_suffix('.log').name} beside the notebook"
+                ) from None
 
 
 def prepare_notebook(source: Path, target: Path, *, parameters: dict[str, Any]) -> None:

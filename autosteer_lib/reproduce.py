@@ -144,6 +144,8 @@ def bring_up_to_date(run: Run, *, progress: bool) -> int:
                 f"{headings[name]}: done in {result['seconds']:.0f} s, peak memory {result['peak_memory_mb']:,} MB",
                 flush=True,
             )
+    if len(failures) > 1 and all(isinstance(failure, NotebookFailed) for failure in failures):
+        raise NotebookFailed("\n\n".join(map(str, failures)))
     if failures:
         raise failures[0]
     if stale:

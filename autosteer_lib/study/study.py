@@ -4,8 +4,8 @@
     study.mllm  study.data  study.states(prompts)  study.autosteer()  study.evaluate(…)
     study.table(frame, "name", …)   study.figure(figure, "name", tables=[…])   study.verify("name")
 
-States, fitted defences and answers are kept in build/<profile>, keyed by all that they depend on; so a
-notebook can be run alone, in any order, or twice, and does only what is missing.
+What is computed is kept in build/<profile>, keyed by all that it depends on; so a notebook can be run alone, in any
+order, or twice, and does only what is missing.
 """
 
 from __future__ import annotations
@@ -243,7 +243,7 @@ class Study:
     ) -> SafeSteer:
         """SafeSteer fitted on this study's sets, or on others; read from the build folder if it was fitted before."""
         reading, sets = reading or SafeSteerReading(), sets or self.probe_sets
-        wanted = self.profile.safesteer
+        p = self.profile.safesteer
         folder = self._fitted_folder(
             "safesteer",
             self.mllm,
@@ -252,9 +252,7 @@ class Study:
             kinds=[len(s) for s in (sets.image_attacks, sets.text_attacks, sets.other_attacks)],
             reading=reading,
         )
-        unfitted = SafeSteer(
-            k=wanted.k, step=wanted.step, held_out=wanted.held_out, seed=self.seed, reading=reading
-        )
+        unfitted = SafeSteer(k=p.k, step=p.step, held_out=p.held_out, seed=self.seed, reading=reading)
         return fitted_once(
             folder,
             load=lambda place: SafeSteer.load(place, self.mllm),

@@ -19,10 +19,12 @@ import nbformat
 import papermill
 import psutil
 from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
+from jupyter_client.manager import AsyncKernelManager
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError, strip_color
 
 from autosteer_lib.artefacts import NOTEBOOK_VARIABLE
+from autosteer_lib.forked_kernels import sapling_kernel
 from autosteer_lib.notebook_files import KERNEL, Notebook, without_outputs
 from autosteer_lib.profiles import Profile
 from autosteer_lib.provenance import available_cores
@@ -38,7 +40,13 @@ class NotebookFailed(Exception):
 
 
 def run_notebook(
-    notebook: Notebook, target: Path, *, parameters: dict[str, Any], folder: Path, progress: bool
+    notebook: Notebook,
+    target: Path,
+    *,
+    parameters: dict[str, Any],
+    folder: Path,
+    progress: bool,
+    forked: bool = False,
 ) -> dict[str, float]:
     """Execute `notebook` into `target`, which is saved after every cell.
 
@@ -48,6 +56,7 @@ def run_notebook(
         parameters: values that differ from the notebook's defaults (already checked).
         folder: the kernel's working folder.
         progress: draw a bar, one step a cell.
+        forked: fork the kernel from this process, which must have no threads yet and be good for nothing else.
 
     Returns:
         seconds, peak_memory_mb and cells, for the report.
@@ -60,9 +69,13 @@ def run_notebook(
     nbformat.write(bare, target)
     started = time.monotonic()
     log = target.with_suffix(".log")
-    with PeakMemory() as memory, kernel_messages_to(log), environment_of({NOTEBOOK_VARIABLE: target.stem}):
+    with contextlib.ExitStack() as around:
+        around.enter_context(kernel_messages_to(log))
+        around.enter_context(environment_of({NOTEBOOK_VARIABLE: target.stem}))
+        managers = around.enter_context(sapling_kernel()) if forked else AsyncKernelManager
+        memory = around.enter_context(PeakMemory())  # a thread, so it comes after the fork
         try:
-            _execute(target, parameters=parameters, folder=folder, progress=progress)
+            _execute(target, parameters=parameters, folder=folder, progress=progress, managers=managers)
         except PapermillExecutionError as error:
             raise NotebookFailed(_describe(error, name=target.name)) from None
         except DeadKernelError:
@@ -79,7 +92,14 @@ def run_notebook(
     }
 
 
-def _execute(target: Path, *, parameters: dict[str, Any], folder: Path, progress: bool) -> None:
+def _execute(
+    target: Path,
+    *,
+    parameters: dict[str, Any],
+    folder: Path,
+    progress: bool,
+    managers: type[AsyncKernelManager],
+) -> None:
     """By papermill, with another try for a kernel that did not come up.
 
     Its ports are chosen before it starts; where several kernels start at once, or other programs, one of them can be
@@ -97,6 +117,7 @@ def _execute(target: Path, *, parameters: dict[str, Any], folder: Path, progress
                 cwd=str(folder),
                 progress_bar=progress,
                 start_timeout=KERNEL_SECONDS,
+                kernel_manager_class=managers,
             )
             return
         except DeadKernelError:

@@ -41,6 +41,7 @@ from autosteer_lib.execution import (
     prepare_notebook,
     run_notebook,
 )
+from autosteer_lib.forked_kernels import IMPORTED
 from autosteer_lib.notebook_files import (
     for_publication,
     read_notebook,
@@ -122,7 +123,7 @@ def bring_up_to_date(run: Run, *, progress: bool) -> int:
             waiting.append(name)
     stale, inputs, failures = len(waiting), dict[str, str](), list[Exception]()
     began = time.monotonic()
-    with Workers(_at_once(run), preload="autosteer_lib.execution") as workers:
+    with Workers(_at_once(run), preload=["autosteer_lib.execution", *IMPORTED]) as workers:
         while waiting or workers.busy:
             ready = _next(run, waiting, workers.names) if workers.busy < workers.most else None
             if ready is not None:
@@ -181,6 +182,7 @@ def _arguments(run: Run, name: str, *, progress: bool) -> dict[str, Any]:
         "parameters": run.injected(name),
         "folder": run.root / "notebooks",
         "progress": progress,
+        "forked": True,  # a worker's process is new, and ends with its notebook
     }
 
 

@@ -16,7 +16,7 @@ import pickle
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from types import FrameType, TracebackType
@@ -32,18 +32,18 @@ class WorkerDied(Exception):
 class Workers:
     """At most `most` calls at once."""
 
-    def __init__(self, most: int, *, preload: str) -> None:
+    def __init__(self, most: int, *, preload: Sequence[str]) -> None:
         """
         Args:
             most: calls at once, at least 1.
-            preload: the module whose import the processes share.
+            preload: modules whose import the processes share; one that cannot be imported is left out.
         """
         if most < 1:
             raise ValueError(f"{most} calls at once; at least 1 is needed")
         self.most = most
         # No fork of this process itself: its threads (progress bars, a test's own) would not come along.
         self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload([preload])
+        self._context.set_forkserver_preload(list(preload))
         self._running: dict[Connection, tuple[str, BaseProcess]] = {}
 
     @property

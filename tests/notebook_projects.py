@@ -3,7 +3,7 @@
 import contextlib
 import io
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +72,13 @@ def commit(root: Path) -> None:
 
 
 def run_in_process(
-    source: Any, target: Path, *, parameters: dict[str, Any], folder: Path, progress: bool
+    source: Any,
+    target: Path,
+    *,
+    parameters: dict[str, Any],
+    folder: Path,
+    progress: bool,
+    forked: bool = False,
 ) -> dict[str, float]:
     """Stands in for `run_notebook`: the cells run in this process, which takes milliseconds."""
     executed = nbformat.from_dict(source)
@@ -95,7 +101,7 @@ def run_in_process(
 class InThisProcess(Workers):
     """Stands in for processes: a call is made when it is started."""
 
-    def __init__(self, most: int, *, preload: str) -> None:
+    def __init__(self, most: int, *, preload: Sequence[str]) -> None:
         super().__init__(1, preload=preload)
         self._done: list[tuple[str, Any]] = []
 

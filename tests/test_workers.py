@@ -49,7 +49,7 @@ def _sleep(*, started: Path, tidied: Path) -> None:
 
 @pytest.fixture
 def workers() -> Any:
-    with Workers(2, preload="autosteer_lib.prompts") as opened:
+    with Workers(2, preload=["autosteer_lib.prompts"]) as opened:
         yield opened
 
 
@@ -107,4 +107,4 @@ def test_stopping_lets_a_call_tidy_up(workers: Workers, tmp_path: Path) -> None:
 
 def test_at_least_one() -> None:
     with pytest.raises(ValueError, match="0 calls at once"):
-        Workers(0, preload="autosteer_lib.prompts")
+        Workers(0, preload=["autosteer_lib.prompts"])

@@ -80,16 +80,16 @@ def answers(study: Study, methods: Mapping[str, Mapping[str, Defence]]) -> pd.Da
     return frame.assign(setting=settings, defence=names)
 
 
-def settled_answers(study: Study) -> pd.DataFrame:
-    """All of the chapter up to its answers, for one study: candidates, their choice, every method in both settings.
+def chosen_answers(study: Study) -> pd.DataFrame:
+    """All of the chapter up to its answers, for one study, in the settings that its validation prompts choose.
 
     Returns:
         As `answers`.
     """
     data = compared_data(study)
     found = candidates(study, data, source=source_study(study))
-    table = validated(study, found, data)
-    return answers(study, {which: settled(found, table, which) for which in SETTINGS})
+    chosen = settled(found, validated(study, found, data), CHOSEN)
+    return answers(study, {CHOSEN: chosen})
 
 
 def by_surface(frame: pd.DataFrame) -> pd.DataFrame:

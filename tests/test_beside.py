@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from autosteer_lib.models import load
 from autosteer_lib.profiles import load_profile
 from autosteer_lib.provenance import repository_root
-from autosteer_lib.study import Study, beside, gap
+from autosteer_lib.study import Study, beside, gap, paper_numbers
 
 SHIPPED = "data/organisms/llava_onevision"
 
@@ -57,3 +58,11 @@ def test_two_models_of_one_name_cannot_be_told_apart(study: Study) -> None:
 def test_alone_is_a_table_of_one_model(study: Study) -> None:
     alone = beside.studies(study)[1]
     assert beside.studies(alone) == (alone,)
+
+
+def test_a_model_is_shown_beside_the_papers_model_of_its_kind(study: Study) -> None:
+    chameleon = load(repository_root() / "data/organisms/chameleon", device="cpu")
+    assert [paper_numbers.nearest(mllm) for mllm in (study.mllm, chameleon)] == list(paper_numbers.MODELS)
+    rates = [paper_numbers.table1(model=model)["rate"] for model in paper_numbers.MODELS]
+    assert len(rates[0]) == len(rates[1])
+    assert rates[0].tolist() != rates[1].tolist()

@@ -9,10 +9,16 @@ from collections.abc import Callable, Sequence
 
 import pandas as pd
 
+from autosteer_lib.models import MLLM
 from autosteer_lib.reported import reported
 
-_LLAVA = "LLaVA-OV-7B"
-MODELS = (_LLAVA, "Chameleon-7B")  # in the order of Table 1
+_LLAVA, _CHAMELEON = "LLaVA-OV-7B", "Chameleon-7B"
+MODELS = (_LLAVA, _CHAMELEON)  # in the order of Table 1
+
+
+def nearest(mllm: MLLM) -> str:
+    """Which of the paper's two models a model is shown beside: Chameleon's if it is one, else the other."""
+    return _CHAMELEON if mllm.model.config.model_type == "chameleon" else _LLAVA
 
 
 def table1(*, model: str = _LLAVA, defences: Sequence[str] = (), metric: str = "ASR") -> pd.DataFrame:

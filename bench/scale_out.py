@@ -104,7 +104,7 @@ def _measured(work: _Work, settings: Settings) -> Result:
         one.close()
         two.close()
     measure = Measure(
-        name=f"{work.mllm.name}, {len(work.batches)} batches of {work.settings.batch_size}",
+        name=f"{work.mllm.layers} blocks × {work.mllm.dim}, {len(work.batches)} batches of {work.settings.batch_size}",
         is_="seconds of one actor / seconds of two actors",
         values=ratios(seconds["one actor"], seconds["two actors"]),
         samples=seconds,

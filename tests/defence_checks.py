@@ -10,6 +10,7 @@ from sklearn.exceptions import NotFittedError
 from torch import Tensor
 
 from autosteer_lib.defences import SteeringDefence
+from autosteer_lib.defences.fitted_defence import FittedDefence
 from autosteer_lib.encoding import Encoded, encode
 from autosteer_lib.generation import GenerationSettings, Response, Steering, generate
 from autosteer_lib.models import MLLM
@@ -96,6 +97,27 @@ def check_rows(mllm: MLLM, defence: SteeringDefence, prompts: Sequence[Prompt]) 
         assert (response.text, response.triggered) == (responses[row].text, responses[row].triggered)
         if response.gate_score is not None:
             assert response.gate_score == pytest.approx(responses[row].gate_score, rel=1e-4, abs=1e-5)
+
+
+def check_steers_half_in_float32(half: MLLM, defence: FittedDefence, prompts: Sequence[Prompt]) -> None:
+    """On a model in half precision: what was fitted and what the gate decides by stay in float32."""
+    assert {tensor.dtype for tensor in defence._tensors().values()} == {torch.float32}
+    encoded = encode(half, prompts)
+    check_only_triggered_rows_change(half, defence, encoded)
+    seen, _ = see(half, defence, encoded)
+    assert seen.gate_score is not None
+    assert seen.gate_score.dtype == torch.float32
+
+
+def check_rows_alone_and_together(mllm: MLLM, defence: SteeringDefence, prompts: Sequence[Prompt]) -> None:
+    """Only triggered rows change; a row alone, of words or with a sight, is steered as it is in the batch."""
+    encoded = encode(mllm, prompts)
+    check_only_triggered_rows_change(mllm, defence, encoded)
+    seen, responses = see(mllm, defence, encoded)
+    for row in (0, 2):
+        alone, (response,) = see(mllm, defence, encode(mllm, prompts[row : row + 1]))
+        torch.testing.assert_close(alone.logits[0][0], seen.logits[0][row], **ORACLE)
+        assert response.triggered == responses[row].triggered
 
 
 def check_only_triggered_rows_change(mllm: MLLM, defence: SteeringDefence, encoded: Encoded) -> None:

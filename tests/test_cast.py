@@ -17,6 +17,8 @@ from tests.defence_checks import (
     check_everything,
     check_fingerprints,
     check_only_triggered_rows_change,
+    check_rows_alone_and_together,
+    check_steers_half_in_float32,
     see,
     weights_of,
 )
@@ -208,21 +210,10 @@ def test_what_cannot_be_fitted_is_refused_before_the_model_runs(
 def test_half_precision_models_are_steered_in_float32(tiny_folder: Path, mixed_prompts: list[Prompt]) -> None:
     half = load(tiny_folder, device="cpu", dtype="bfloat16")
     defence = halved(half, fit(half, condition_layers=[2], behaviour_layers=[2, 3]), mixed_prompts)
-    assert {tensor.dtype for tensor in defence._tensors().values()} == {torch.float32}
-    encoded = encode(half, mixed_prompts)
-    check_only_triggered_rows_change(half, defence, encoded)
-    seen, _ = see(half, defence, encoded)
-    assert seen.gate_score is not None
-    assert seen.gate_score.dtype == torch.float32
+    check_steers_half_in_float32(half, defence, mixed_prompts)
 
 
 @pytest.mark.battery
 def test_every_family_is_steered_in_its_open_rows(family: MLLM, family_prompts: list[Prompt]) -> None:
     cast = halved(family, fit(family, strength=8.0), family_prompts)
-    encoded = encode(family, family_prompts)
-    check_only_triggered_rows_change(family, cast, encoded)
-    seen, responses = see(family, cast, encoded)
-    for row in (0, 2):
-        alone, (response,) = see(family, cast, encode(family, family_prompts[row : row + 1]))
-        torch.testing.assert_close(alone.logits[0][0], seen.logits[0][row], atol=1e-4, rtol=1e-4)
-        assert response.triggered == responses[row].triggered
+    check_rows_alone_and_together(family, cast, family_prompts)

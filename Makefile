@@ -45,6 +45,8 @@ help:
 	@echo 'make bench       measure speed and memory; results as JSON in bench/results'
 	@echo 'make publish     maintainers: run, then commit-ready tables, figures and executed notebooks'
 	@echo 'make lint        ruff, mypy and notebook hygiene only'
+	@echo 'make unit        the unit tests only; ARGS="-m battery": the model families'
+	@echo 'make setup       only make the environment'
 	@echo 'make lock        maintainers: make requirements.lock again from pyproject.toml'
 	@echo 'make clean       remove what was built; make distclean: the environment too'
 	@echo

@@ -20,12 +20,15 @@ from autosteer_lib import plotting
 from autosteer_lib.metrics import Rate
 from autosteer_lib.plotting.style import (
     FONT_SIZE,
+    HARMLESS,
     METHOD_COLOURS,
     METHOD_MARKERS,
+    REPORTED_MARKERS,
     WIDTH,
     in_house_order,
     tint,
 )
+from autosteer_lib.plotting.sweeps import series_looks
 from autosteer_lib.reported import reported
 
 LAYERS = (1, 2, 3, 4, 5, 6, 7)
@@ -347,6 +350,10 @@ def test_a_method_has_one_look_of_its_own() -> None:
     assert len(set(METHOD_COLOURS.values())) == len(METHOD_COLOURS)
     assert set(METHOD_MARKERS) == set(METHOD_COLOURS)
     assert len(set(METHOD_MARKERS.values())) == len(METHOD_MARKERS)
+    every = (
+        METHOD_MARKERS | REPORTED_MARKERS
+    )  # those that only papers report are grey, so the marker tells them
+    assert len(set(every.values())) == len(every) == len(METHOD_MARKERS) + len(REPORTED_MARKERS)
     assert in_house_order(["ours", "AutoSteer", "Orig.", "ours"]) == ["Orig.", "AutoSteer", "ours"]
 
 
@@ -387,6 +394,34 @@ def test_each_model_has_its_panel_and_reported_ones_are_hollow() -> None:
         for axes in figure.axes
     ]  # fmt: skip
     assert ["#ffffff" in colours for colours in filled] == [False, False, True, True]
+
+
+def test_a_group_of_prompts_looks_the_same_in_every_sweep_and_harm_is_never_drawn_as_harmless() -> None:
+    alone, among = (
+        series_looks(["harm in sight"]),
+        series_looks(["attacks carried out", "utility", "harm in sight"]),
+    )
+    assert alone["harm in sight"] == among["harm in sight"]
+    looks = series_looks(
+        ["harm in words", "harm in sight", "harmless twins", "borderline", "utility", "rest"]
+    )
+    assert [name for name, (colour, _) in looks.items() if colour == HARMLESS] == ["harmless twins"]
+    assert len(set(looks.values())) == len(looks)
+
+
+def test_sas_draws_the_intervals_that_its_table_has() -> None:
+    def spans(table: pd.DataFrame) -> list[tuple[float, float]]:
+        lines = [
+            line
+            for line in plotting.sas_by_layer(table).axes[0].collections
+            if isinstance(line, LineCollection)
+        ]
+        return [(path.vertices[0, 1], path.vertices[1, 1]) for line in lines for path in line.get_paths()]
+
+    table = _sas()
+    assert spans(table) == []
+    wide = table.assign(low=table["sas"] - 0.02, high=table["sas"] + 0.02).sort_values("layer")
+    assert np.allclose(spans(wide), wide[["low", "high"]].to_numpy())
 
 
 def test_a_paper_may_report_more_models_than_are_measured() -> None:

@@ -28,7 +28,9 @@ def fall_on_clean_rows(table: pd.DataFrame, *, label: str = "fall of attack succ
     for axes, model in zip(panels, models, strict=True):
         rows = table[table["model"] == model].sort_values("threshold", ascending=False)
         places = range(len(rows))
-        axes.fill_between(places, rows["least"], rows["most"], color=colour, alpha=0.18, linewidth=0)
+        axes.fill_between(
+            places, rows["least"], rows["most"], color=colour, alpha=0.18, linewidth=0, label="possible"
+        )
         axes.plot(places, rows["least"], color=colour, marker="o", label="least that is certain")
         axes.axhline(
             rows["reported"].iloc[0],
@@ -45,5 +47,5 @@ def fall_on_clean_rows(table: pd.DataFrame, *, label: str = "fall of attack succ
         axes.set_ylim(-60, 103)
     panels[0].set_ylabel(label)
     handles, names = panels[0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside upper left", ncols=2)
+    figure.legend(handles, names, loc="outside upper left", ncols=3)
     return figure

@@ -39,8 +39,9 @@ def cost_bars(costs: pd.DataFrame, *, baseline: str = "Orig.", title: str = "") 
         axes.set_xlim(0, 1.22 * float(values.max()))
         for row, value in enumerate(values):
             axes.annotate(
-                form.format(value), (value, row), xytext=(4, 0), textcoords="offset points", va="center"
-            )
+                form.format(value), (value, row), xytext=(4, 0), textcoords="offset points", va="center",
+                bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8},  # the line at ×1 runs behind it
+            )  # fmt: skip
         axes.tick_params(axis="y", length=0)
         axes.spines["left"].set_visible(False)
     left.axvline(1.0, color=NEUTRAL, linewidth=1.0, linestyle=":")

@@ -1,7 +1,7 @@
 """Safety Awareness Score by layer: AutoSteer's Fig. 4.
 
-A bar a layer, the chosen one filled in the method's colour, the others pale. Numbers that a paper prints
-are hatched and in panels of their own, on the same scale: another model, other layers.
+A bar a layer with its interval, if it has one; the chosen one filled in the method's colour, the others pale.
+Numbers that a paper prints are hatched and in panels of their own, on the same scale: another model, other layers.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ def sas_by_layer(scores: pd.DataFrame, *, reported: pd.DataFrame | None = None, 
     """Draw one panel a model (and set).
 
     Args:
-        scores: columns model, layer, sas; optionally `chosen` (bool), else each panel's highest bar is marked.
+        scores: columns model, layer, sas, optionally low, high; optionally `chosen` (bool), else each panel's highest
+            bar is marked.
         reported: the same columns, from a paper.
         columns: panels a row.
     """
@@ -58,7 +59,12 @@ def _bars(axes: Axes, table: pd.DataFrame, *, hatched: bool) -> None:
     chosen = table["chosen"].to_numpy(dtype=bool) if "chosen" in table else values == np.nanmax(values)
     colour = METHOD_COLOURS["AutoSteer"]
     step = 2 if len(values) > 8 else 1
-    for position, (value, best) in enumerate(zip(values, chosen, strict=True)):
+    tops = values
+    if {"low", "high"} <= set(table.columns):
+        tops = table["high"].to_numpy(dtype=float)
+        lows = table["low"].to_numpy(dtype=float)
+        axes.vlines(np.arange(len(values)), lows, tops, color="black", linewidth=1.0, zorder=3)
+    for position, (value, top, best) in enumerate(zip(values, tops, chosen, strict=True)):
         fill = colour if best else tint(colour, strength=0.35)
         axes.bar(
             position, value, width=0.8, facecolor="white" if hatched else fill, edgecolor=fill,
@@ -66,7 +72,7 @@ def _bars(axes: Axes, table: pd.DataFrame, *, hatched: bool) -> None:
         )  # fmt: skip
         if best:
             axes.annotate(
-                f"{value:.3f}".replace("-", "−"), (position, max(value, 0.0)), xytext=(0, 2), textcoords="offset points",
+                f"{value:.3f}".replace("-", "−"), (position, max(top, 0.0)), xytext=(0, 2), textcoords="offset points",
                 ha="center", va="bottom", fontweight="bold",
             )  # fmt: skip
     axes.set_xticks(range(0, len(values), step), [f"{layer:g}" for layer in table["layer"]][::step])

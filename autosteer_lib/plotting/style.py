@@ -56,6 +56,8 @@ METHOD_MARKERS = {
     "AdaSteer": "<", "MLLM-Protector": ">", "Activation transfer": "h", "K-Steering": "*", "Refusal direction": "p",
     "CAST": "d", "AdaShield-S": "8", "Self-reminder": "H",
 }  # fmt: skip
+# Methods that only papers report: grey, and told apart by these.
+REPORTED_MARKERS = {"SASA": "x", "MRD": "+"}
 # Paul Tol, "muted": for conditions and verdicts.
 HARMFUL, HARMLESS = "#882255", "#44AA99"
 VERDICT_COLOURS = {"unsafe": "#882255", "refused": "#332288", "safe": "#117733", "off topic": "#777777"}
@@ -146,7 +148,7 @@ def method_colour(method: str) -> str:
 
 
 def method_marker(method: str) -> str:
-    return METHOD_MARKERS.get(method, ".")
+    return (METHOD_MARKERS | REPORTED_MARKERS).get(method, ".")
 
 
 def in_house_order(methods: Iterable[str]) -> list[str]:

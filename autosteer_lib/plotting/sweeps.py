@@ -31,7 +31,15 @@ from autosteer_lib.plotting.style import (
     styled,
 )  # fmt: skip
 
-# For series with no look of their own (groups of prompts, models): condition colours, then more of Tol's.
+# Groups of prompts keep their look from one sweep to the next; harmless ones never take the colour of harm.
+GROUP_LOOKS = {
+    "attacks": ("#882255", "o"),
+    "harm in words": ("#882255", "o"),
+    "harm in sight": ("#332288", "D"),
+    "harmless twins": ("#44AA99", "s"),
+    "borderline": ("#AA4499", "v"),
+}
+# For series with no look of their own (outcomes, models): condition colours, then more of Tol's.
 SERIES_COLOURS = ("#882255", "#44AA99", "#332288", "#999933", "#AA4499", "#117733", "#CC6677")
 SERIES_MARKERS = ("o", "s", "D", "^", "v", "P", "X")
 
@@ -114,7 +122,7 @@ def sweep(
     percent_axis(axes, label=y_label, highest=float(table[["rate", "high"]].to_numpy().max()))
     axes.set_xlabel(x_label)
     if chosen is not None:
-        mark_value(axes, chosen, chosen_label or f"{chosen:g}")
+        mark_value(axes, chosen, chosen_label or f"{chosen:g}", above=True)
     handles, labels = axes.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper left", ncols=min(len(labels), 3), handlelength=1.8)
     return figure
@@ -170,21 +178,23 @@ def _lines(axes: Axes, table: pd.DataFrame, *, x: str, hollow: bool) -> None:
 
 
 def series_looks(names: Sequence[str]) -> Mapping[str, tuple[str, str]]:
-    """Methods, surfaces and measures keep their look; other series take what is left of the condition palette."""
+    """Methods, surfaces, measures and groups keep their look; other series take what is left of the condition palette."""
     colours = METHOD_COLOURS | SURFACE_COLOURS | MEASURE_COLOURS
     markers = METHOD_MARKERS | SURFACE_MARKERS | MEASURE_MARKERS
-    looks = {name: (colours[name], markers[name]) for name in names if name in colours}
+    known = GROUP_LOOKS | {name: (colours[name], markers[name]) for name in colours}
+    looks = {name: known[name] for name in names if name in known}
     taken = {colour for colour, _ in looks.values()}
     free = [look for look in zip(SERIES_COLOURS, SERIES_MARKERS, strict=True) if look[0] not in taken]
-    others = [name for name in names if name not in colours]
+    others = [name for name in names if name not in known]
     if len(others) > len(free):
         raise ValueError(f"{len(others)} series are too many for one panel; draw at most {len(free)}")
     return looks | dict(zip(others, free, strict=False))
 
 
-def mark_value(axes: Axes, value: float | int, text: str) -> None:
+def mark_value(axes: Axes, value: float | int, text: str, *, above: bool = False) -> None:
+    """A dotted line with its name beside it, or above the panel where no title stands: there no curve crosses it."""
     axes.axvline(value, color=NEUTRAL, linewidth=1.0, linestyle=":", zorder=0)
     axes.annotate(
-        text, (value, 1.0), xycoords=("data", "axes fraction"), xytext=(4, -2), textcoords="offset points",
-        va="top", ha="left", color=NEUTRAL,
+        text, (value, 1.0), xycoords=("data", "axes fraction"), xytext=(0, 2) if above else (4, -2),
+        textcoords="offset points", va="bottom" if above else "top", ha="center" if above else "left", color=NEUTRAL,
     )  # fmt: skip

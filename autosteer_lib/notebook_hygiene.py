@@ -96,6 +96,9 @@ def _text_faults(text: str, verb: str) -> Iterator[str]:
 
 
 def main(arguments: list[str]) -> int:
+    if missing := [argument for argument in arguments if not Path(argument).is_file()]:
+        print(f"{', '.join(missing)}: no such file; name notebooks, as in notebooks/*.ipynb")
+        return 2
     found = [problem for argument in arguments for problem in problems(Path(argument))]
     print("\n".join(found) or f"{len(arguments)} notebooks are clean")
     return 1 if found else 0

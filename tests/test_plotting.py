@@ -416,7 +416,8 @@ def test_sas_draws_the_intervals_that_its_table_has() -> None:
             for line in plotting.sas_by_layer(table).axes[0].collections
             if isinstance(line, LineCollection)
         ]
-        return [(path.vertices[0, 1], path.vertices[1, 1]) for line in lines for path in line.get_paths()]
+        ends = [np.asarray(path.vertices)[:2, 1] for line in lines for path in line.get_paths()]
+        return [(float(low), float(high)) for low, high in ends]
 
     table = _sas()
     assert spans(table) == []

@@ -113,7 +113,7 @@ def test_notebooks_run_under_the_paper_profile(
     assert {"vlsafe", "figstep", "mssbench/chat", "video_safetybench/benign"} <= set(attacks["surface"])
     rates = study.artefacts.read("judges_rates")
     assert {"coin", "refusal phrases", "phrases: VLGuard"} <= set(rates["judge"])
-    unread = rates.query("judge == 'wildguard' and group == 'attack'")
+    unread = rates.query("judge == 'WildGuard' and group == 'attack'")
     assert unread["n"].tolist() == [0, 0, 0], "a judge that nobody could read is seen"
     assert (unread["open"] > 0).all()
     usefulness = study.artefacts.read("mars_utility")

@@ -1,8 +1,8 @@
 """The profile of a rehearsal: another profile's settings with a stand-in model and the sizes of the smoke profile.
 
 Sizes and rates of learning alone are replaced (`SIZES`), so methods, layers, sets, strengths, type of the weights,
-template and placement on devices are those of the profile that is rehearsed. In the few steps of a rehearsal a prober
-and a head would stay where they start at the papers' rates, and no gate would ever open.
+template and placement on devices are those of the profile that is rehearsed. At the papers' rates the head would not
+have moved at all after the few steps of a rehearsal, and its answers would be the undefended model's.
 """
 
 from __future__ import annotations

@@ -115,6 +115,7 @@ def _execute(
                 kernel_name=KERNEL,
                 language="python",
                 cwd=str(folder),
+                iopub_timeout=KERNEL_SECONDS,  # for a cell's last outputs: 4 s are few on a busy machine, for 60 figures
                 progress_bar=progress,
                 start_timeout=KERNEL_SECONDS,
                 kernel_manager_class=managers,

@@ -102,6 +102,15 @@ def test_pairs_that_are_in_a_fit_are_not_validated_on(
         compared_data(study)
 
 
+def test_settings_cannot_be_chosen_without_attacks_or_without_twins(
+    study: Study, data: ComparedData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attacks = tuple(p for p in data.validation if group_of(p) == "attack")
+    monkeypatch.setattr("autosteer_lib.study.compared_data._validation", lambda study, fitted: attacks)
+    with pytest.raises(ValueError, match=r"of benign none is left that no defence was fitted on"):
+        compared_data(study)
+
+
 def test_every_method_has_as_many_candidates_and_its_published_one(
     study: Study, found: compared_choice.Candidates
 ) -> None:

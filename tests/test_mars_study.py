@@ -153,6 +153,8 @@ def test_outcomes_are_counted_by_hand(study: Study) -> None:
     row = table[(table["set"] == "Video-SafetyBench") & (table["defence"] == "MARS")].set_index("measure")
     assert row.loc["harmful refused", "rate"] == pytest.approx(attacks["refused"].mean())
     assert row.loc["safe", "rate"] == pytest.approx(1 - attacks["unsafe"].astype(bool).mean())
+    alone = mars_outcome.refusals(frame[frame["group"] == "attack"])
+    assert set(alone["measure"]) == {"harmful refused", "safe"}, "no rate of twins that nobody asked"
     effect = mars_outcome.prompt_effect(frame)
     assert effect["defence"].tolist() == ["Orig.", "Orig.", "MARS"]
     plane = mars_outcome.plane(frame).set_index("method")

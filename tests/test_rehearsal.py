@@ -106,12 +106,18 @@ def test_notebooks_run_under_the_paper_profile(
         names = run_cells(notebook, parameters=parameters)
         assert names["study"].profile.data.source == "benchmarks"
     printed = capsys.readouterr().out
+    assert "is about profile organism and says nothing of this run" in printed
     assert "left out:" not in printed, "every set and every judge is there"
     study = Study.open(rehearsed, out=tmp_path / "build")
     attacks = study.artefacts.read("table1").query("group == 'attack'")
     assert {"vlsafe", "figstep", "mssbench/chat", "video_safetybench/benign"} <= set(attacks["surface"])
     rates = study.artefacts.read("judges_rates")
     assert {"coin", "refusal phrases", "phrases: VLGuard"} <= set(rates["judge"])
+    unread = rates.query("judge == 'WildGuard' and group == 'attack'")
+    assert unread["n"].tolist() == [0, 0, 0], "a judge that nobody could read is seen"
+    assert (unread["open"] > 0).all()
+    usefulness = study.artefacts.read("mars_utility")
+    assert "mm_vet" not in set(usefulness["surface"]), "its answers are graded, and nobody here does"
     columns = three_columns.three_columns(study).set_index(["paper", "set", "method"])
     assert (
         columns.loc[("AutoSteer", "VLSafe (text)", "AutoSteer"), "checkpoint_n"]

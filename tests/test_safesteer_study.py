@@ -212,6 +212,14 @@ def test_table_one_counts_what_stands_for_each_set(study: Study) -> None:
         & frame["surface"].isin(["words", "image", "typographic"])
     ]
     assert mine["rate"].item() == pytest.approx(attacks["unsafe"].astype(bool).mean())
+    useful = frame["group"] == "utility"
+    kinds = list(frame.loc[useful, "surface"].unique())
+    asked = frame.assign(surface=frame["surface"].replace({kinds[0]: "mm_vet", kinds[1]: "mmmu"}))
+    its_own = safesteer_outcome.table1(asked).set_index(["set", "defence"]).loc[("MM-Vet", "SafeSteer")]
+    assert its_own["n"] == (asked["surface"] == "mm_vet").sum() / 2, "no other published set stands for it"
+    assert its_own["surfaces"] == "mm_vet"
+    ungraded = asked.assign(correct=asked["correct"].where(asked["surface"] != "mm_vet"))
+    assert "MM-Vet" not in set(safesteer_outcome.table1(ungraded)["set"])
 
 
 def test_candidates_cost_wider_passes_and_hardly_more_of_them(study: Study) -> None:

@@ -49,14 +49,17 @@ def endings_by_variant(frame: pd.DataFrame, *, over: str = "variant", columns: i
     one_row_each(frame, [over, "set", "ending"], figure="endings_by_variant")
     variants, sets = list(dict.fromkeys(frame[over])), list(dict.fromkeys(frame["set"]))
     rows, columns = grid_shape(len(sets), columns=columns)
-    figure = new_figure(0.4 + rows * (0.65 + ROW_HEIGHT * len(variants)))
+    # "attacks, image"; "attacks, mm_safetybench/typo" is longer than its panel
+    titles = [name.replace(", ", ",\n").replace("/", "\n/") for name in sets]
+    lines = max(2, *(title.count("\n") + 1 for title in titles))
+    figure = new_figure(0.4 + rows * (0.35 + 0.15 * lines + ROW_HEIGHT * len(variants)))
     grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
     for index, axes in enumerate(grid.flat):
         if index >= len(sets):
             axes.set_visible(False)
             continue
         _bars(axes, frame[frame["set"] == sets[index]], variants, over=over)
-        axes.set_title(sets[index].replace(", ", ",\n"))
+        axes.set_title(titles[index])
         last_of_column = index + columns >= len(sets)
         axes.tick_params(labelbottom=last_of_column)
         axes.set_xlabel("answers (%)" if last_of_column else "")

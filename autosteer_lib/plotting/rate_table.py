@@ -8,6 +8,7 @@ leaves; where a high rate is wanted (utility) it runs the other way.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from textwrap import fill
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -29,6 +30,7 @@ from autosteer_lib.plotting.style import (
 Better: TypeAlias = Literal["lower", "higher"]
 ROW, COLUMN = 0.24, 0.5  # inches: a number of three digits in 9 pt with air around it
 LABELS = 1.35  # inches: the longest method's name
+LETTERS = 16  # of a title, in an inch
 
 
 @styled
@@ -57,9 +59,9 @@ def rate_table(
         1.3 + ROW * len(methods), width=max(LABELS + COLUMN * sum(columns) + 0.15 * len(names), 4.0)
     )
     panels = figure.subplots(1, len(names), squeeze=False, sharey=True, width_ratios=columns)[0]
-    for axes, name in zip(panels, names, strict=True):
+    for axes, name, wide in zip(panels, names, columns, strict=True):
         _panel(axes, rates[rates[panel] == name], methods, better=better[name])
-        axes.set_title(f"{name}\n({better[name]} is better)")
+        axes.set_title(f"{fill(name, max(12, int(LETTERS * COLUMN * wide)))}\n({better[name]} is better)")
     panels[0].set_yticks(range(len(methods)), methods)
     if title:
         figure.suptitle(title, x=0.01, ha="left", fontsize=panels[0].title.get_fontsize())

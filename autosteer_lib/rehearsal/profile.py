@@ -1,7 +1,8 @@
 """The profile of a rehearsal: another profile's settings with a stand-in model and the sizes of the smoke profile.
 
-Sizes alone are replaced (`SIZES`), so methods, layers, sets, strengths, type of the weights, template and placement
-on devices are those of the profile that is rehearsed.
+Sizes and rates of learning alone are replaced (`SIZES`), so methods, layers, sets, strengths, type of the weights,
+template and placement on devices are those of the profile that is rehearsed. At the papers' rates the head would not
+have moved at all after the few steps of a rehearsal, and its answers would be the undefended model's.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from autosteer_lib.released import CHECKPOINTS
 SIZES: dict[str, tuple[str, ...]] = {
     "run": ("threads", "notebooks_at_once", "disk_gb"),
     "data": ("pairs", "refusal_prompts", "tests_per_surface"),
-    "prober": ("width", "epochs", "held_out"),
-    "head": ("epochs", "batch_size"),
+    "prober": ("width", "epochs", "held_out", "lr"),
+    "head": ("epochs", "batch_size", "lr"),
     "mars": ("neutral", "side", "frames", "alphas", "neutral_counts", "sweep_tests"),
     "safesteer": (
         "image_attacks", "text_attacks", "other_attacks", "harmless", "held_out", "ks", "steps", "sweep_tests",

@@ -209,10 +209,19 @@ def vlguard(folder: Path) -> None:
 
 
 def spa_vl(folder: Path) -> None:
-    def row(question: str, colour: int) -> Rows:
-        return [{"image": image(colour), "question": question, "class1": "a", "class2": "b", "class3": "c"}]
+    def rows(question: str, colour: int) -> Rows:
+        return [
+            {
+                "image": image(colour + i),
+                "question": f"{question} Tin {i}.",
+                "class1": "a",
+                "class2": "b",
+                "class3": "c",
+            }
+            for i in range(4)
+        ]
 
-    tables(folder, {("test", "harm"): row(TEA, 1), ("test", "help"): row(CAKE, 2)})
+    tables(folder, {("test", "harm"): rows(TEA, 1), ("test", "help"): rows(CAKE, 50)})
     readme = folder / "README.md"
     left_out = "- config_name: default\n  data_files:\n  - split: train\n    path: train/*.parquet\n"
     readme.write_text(

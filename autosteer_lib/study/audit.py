@@ -241,16 +241,14 @@ def graded_on_training() -> pd.DataFrame:
 def fitted_on(study: Study) -> dict[str, tuple[Prompt, ...]]:
     """All prompts that anything of this study is fitted or chosen on, by their use."""
     pairs, texts = study.data.pairs, study.text_data.texts
-    found = {
+    return {
         "contrast pairs (SAS, prober)": (*pairs.toxic, *pairs.safe),
         "refusal prompts (head)": study.data.refusals,
         "texts (MARS' direction)": (*texts.unsafe, *texts.safe),
         "texts (MARS' layer)": (*texts.validation_unsafe, *texts.validation_safe),
+        "probe sets (SafeSteer)": (*study.probe_sets.attacks, *study.probe_sets.harmless),
+        "validation (settings, notebook 08)": compared_data(study).validation,
     }
-    if study.profile.data.source != "benchmarks":  # no published set is assigned to these two
-        found["probe sets (SafeSteer)"] = (*study.probe_sets.attacks, *study.probe_sets.harmless)
-        found["validation (settings, notebook 08)"] = compared_data(study).validation
-    return found
 
 
 def own_splits(study: Study) -> pd.DataFrame:

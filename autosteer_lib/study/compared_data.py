@@ -45,8 +45,14 @@ def compared_data(study: Study) -> ComparedData:
     exchanges = (*pairs.toxic, *pairs.safe, *plain.unsafe, *plain.safe)
     probed = study.probe_sets
     met = (*exchanges, *study.data.refusals, *_all(texts), *probed.attacks, *probed.harmless)
-    fitted = {p.fingerprint for p in met}
-    return ComparedData(validation=_validation(study, fitted), texts=texts, exchanges=exchanges)
+    validation = _validation(study, {p.fingerprint for p in met})
+    missing = {"attack", "benign"} - {group_of(p) for p in validation}
+    if missing:
+        raise ValueError(
+            f"settings are chosen on validation prompts, and of {' and '.join(sorted(missing))} none is left that no "
+            "defence was fitted on; give others ([data.sets] settings_attacks, settings_benign, or validation.jsonl)"
+        )
+    return ComparedData(validation=validation, texts=texts, exchanges=exchanges)
 
 
 def _validation(study: Study, fitted: set[str]) -> tuple[Prompt, ...]:

@@ -71,8 +71,8 @@ def rates_by_judge(frame: pd.DataFrame) -> pd.DataFrame:
     """What each judge makes of the same answers: success of attacks, refusals of harmless prompts.
 
     Returns:
-        group, measure, defence, judge, rate, low, high, n, open (answers that the judge does not say it of); judges that
-        never say a measure are left out of it.
+        group, measure, defence, judge, rate, low, high, n, open (answers that the judge does not say it of). Every judge
+        is asked of attacks; one that never says of a harmless answer that it refuses is left out there.
     """
     rows = []
     for group, (column, name) in _RATES.items():
@@ -81,7 +81,7 @@ def rates_by_judge(frame: pd.DataFrame) -> pd.DataFrame:
             for defence, answered in part.groupby("defence", sort=False):
                 said = answered[f"{column} by {judge}"]
                 rate = Rate.of(said.dropna().astype(bool).tolist())
-                if rate.n:
+                if rate.n or column == "unsafe":  # a judge that nobody could read has to be seen
                     rows.append({
                         "group": group, "measure": name, "defence": defence, "judge": judge, **rate.as_row(),
                         "open": int(said.isna().sum()),

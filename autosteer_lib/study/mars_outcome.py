@@ -60,6 +60,8 @@ def refusals(frame: pd.DataFrame) -> pd.DataFrame:
                 ("harmless refused", twins["refused"]),
                 ("safe", ~attacks["unsafe"].astype(bool)),
             ):
+                if outcomes.empty:  # most published sets have no harmless twins
+                    continue
                 rate = Rate.of(outcomes.astype(bool).tolist())
                 rows.append(
                     {

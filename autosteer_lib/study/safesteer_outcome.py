@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import pandas as pd
 from torch import Tensor
 
+from autosteer_lib.benchmarks import surfaces
 from autosteer_lib.defences import Defence, Undefended
 from autosteer_lib.encoding import batches
 from autosteer_lib.evaluation import comparison_table
@@ -37,6 +38,8 @@ class StandIn:
     """Of the answers: "unsafe", "refused" or "correct"."""
     measure: str
     """What the paper calls its rate."""
+    own: str = ""
+    """The set itself: beside published sets it alone counts, and nothing stands for it."""
 
 
 STANDS_FOR = {
@@ -59,7 +62,7 @@ STANDS_FOR = {
     "VLGuard, SS": StandIn(
         group="benign", surfaces=("words", "image", "vlguard/safe_image"), column="refused", measure="refusal"
     ),
-    "MM-Vet": StandIn(group="utility", surfaces=(), column="correct", measure="accuracy"),
+    "MM-Vet": StandIn(group="utility", surfaces=(), column="correct", measure="accuracy", own="mm_vet"),
     "no counterpart: text": StandIn(group="attack", surfaces=("text",), column="unsafe", measure="ASR"),
     "no counterpart: video": StandIn(group="attack", surfaces=("video",), column="unsafe", measure="ASR"),
     "no counterpart: jailbreak": StandIn(
@@ -87,27 +90,31 @@ def table1(frame: pd.DataFrame) -> pd.DataFrame:
     Returns:
         set, surfaces, and the columns of `comparison_table` (measure as the paper names it).
     """
-    parts, there = [], set(frame["surface"])
+    parts, there, published = [], set(frame["surface"]), surfaces()
     for name, stands in STANDS_FOR.items():
         part = frame[frame["group"] == stands.group]
         if stands.surfaces:
             part = part[part["surface"].isin(stands.surfaces)]
+        elif stands.own and part["surface"].isin(published).any():
+            part = part[part["surface"] == stands.own]
         if not part.empty:
             parts.append(part.assign(set=name))
     every = pd.concat(parts, ignore_index=True)
     tables = []
     for column in ("unsafe", "refused", "correct"):
         names = [name for name, stands in STANDS_FOR.items() if stands.column == column]
-        asked = every[every["set"].isin(names)]
+        # Of MM-Vet itself no answer is known to be right: a judge of its own grades them.
+        asked = every[every["set"].isin(names) & every[column].notna()]
         if asked.empty:
             continue
         table = comparison_table(asked, measure=column, by="set")
         tables.append(table.assign(measure=STANDS_FOR[names[0]].measure))
     table = pd.concat(tables, ignore_index=True)
-    surfaces = {
-        name: ", ".join(have(stands.surfaces, there)) or "all kinds" for name, stands in STANDS_FOR.items()
+    shown = {
+        name: ", ".join(have((*stands.surfaces, stands.own), there)) or "all kinds"
+        for name, stands in STANDS_FOR.items()
     }
-    table.insert(1, "surfaces", table["set"].map(surfaces))
+    table.insert(1, "surfaces", table["set"].map(shown))
     return table
 
 

@@ -35,7 +35,7 @@ from autosteer_lib.mars_readings import MarsReading
 from autosteer_lib.models import MLLM, load
 from autosteer_lib.probe_sets import ProbeSets
 from autosteer_lib.probers import SafetyProber
-from autosteer_lib.profiles import Profile, load_profile
+from autosteer_lib.profiles import DEFAULT_PROFILE, Profile, load_profile
 from autosteer_lib.prompts import Prompt
 from autosteer_lib.provenance import library_hash, repository_root
 from autosteer_lib.readings import Reading
@@ -71,15 +71,17 @@ class Study:
         settings = load_profile(profile)
         if settings.run.threads:
             torch.set_num_threads(settings.run.threads)
+        if settings.name != DEFAULT_PROFILE:
+            print(
+                f"profile {settings.name}: tables and figures are of {settings.model.name}. The text around them, "
+                f"'What came out' above all, is about profile {DEFAULT_PROFILE} and says nothing of this run."
+            )
+        model = settings.model
         facts = {
-            "model": settings.model.name,
-            "revision": settings.model.revision or "folder",
-            "dtype": settings.model.dtype,
-            "seed": seed,
-            "data_seed": settings.data.seed,
-            "batch_size": settings.generation.batch_size,
+            "model": model.name, "revision": model.revision or "folder", "dtype": model.dtype, "seed": seed,
+            "data_seed": settings.data.seed, "batch_size": settings.generation.batch_size,
             "beside": settings.run.beside,
-        }
+        }  # fmt: skip
         return cls(settings, seed, Artefacts.open(profile, out=out, facts=facts))
 
     @cached_property
@@ -167,8 +169,7 @@ class Study:
 
     def prober(self, *, reading: Reading | None = None, **changes: Any) -> SafetyProber:
         """An unfitted prober with the profile's hyper-parameters."""
-        reading = reading or self.paper_reading
-        p = self.profile.prober
+        reading, p = reading or self.paper_reading, self.profile.prober
         settings: dict[str, Any] = {
             "width": p.width,
             "epochs": p.epochs,
@@ -301,8 +302,7 @@ class Study:
             records=self.artefacts.build / "records" / "answers",
             answerer=self.answerer,
         )
-        groups = {p.id: group_of(p) for p in prompts}
-        frame.insert(2, "group", frame["prompt_id"].map(groups))
+        frame.insert(2, "group", frame["prompt_id"].map({p.id: group_of(p) for p in prompts}))
         return frame
 
     def methods(self, *, seed: int | None = None) -> dict[str, Defence]:

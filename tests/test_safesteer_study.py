@@ -215,9 +215,11 @@ def test_table_one_counts_what_stands_for_each_set(study: Study) -> None:
     useful = frame["group"] == "utility"
     kinds = list(frame.loc[useful, "surface"].unique())
     asked = frame.assign(surface=frame["surface"].replace({kinds[0]: "mm_vet", kinds[1]: "mmmu"}))
-    its_own = safesteer_outcome.table1(asked).set_index(["set", "defence"]).loc[("MM-Vet", "SafeSteer")]
-    assert its_own["n"] == (asked["surface"] == "mm_vet").sum() / 2, "no other published set stands for it"
-    assert its_own["surfaces"] == "mm_vet"
+    table = safesteer_outcome.table1(asked)
+    its_own = table[(table["set"] == "MM-Vet") & (table["defence"] == "SafeSteer")]
+    graded = (asked["surface"] == "mm_vet") & (asked["defence"] == "SafeSteer")
+    assert its_own["n"].tolist() == [graded.sum()], "no other published set stands for it"
+    assert its_own["surfaces"].tolist() == ["mm_vet"]
     ungraded = asked.assign(correct=asked["correct"].where(asked["surface"] != "mm_vet"))
     assert "MM-Vet" not in set(safesteer_outcome.table1(ungraded)["set"])
 

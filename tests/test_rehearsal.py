@@ -19,6 +19,7 @@ from autosteer_lib.prompts import Prompt
 from autosteer_lib.rehearsal.__main__ import main, prepare
 from autosteer_lib.rehearsal.checkpoint import CONTEXT, released_checkpoint
 from autosteer_lib.rehearsal.profile import SIZES, TEXTS, family_of
+from autosteer_lib.rehearsal.rows import write_sets
 from autosteer_lib.study import Study, three_columns
 
 ROOT = Path(__file__).parents[1]
@@ -94,6 +95,17 @@ def test_every_set_of_the_profile_is_there(rehearsed: Path) -> None:
 
 
 @pytest.mark.slow
+def test_sets_are_written_again_when_their_rows_have_changed(tmp_path: Path) -> None:
+    home = write_sets(["pope"], tmp_path / "sets")
+    first = {path: path.stat().st_mtime_ns for path in home.rglob("*") if path.is_file()}
+    write_sets(["pope"], home)
+    assert {path: path.stat().st_mtime_ns for path in home.rglob("*") if path.is_file()} == first
+    (home / "rows.sha256").write_text("other rows")
+    (home / "pope" / "left.over").touch()
+    write_sets(["pope"], home)
+    assert {path for path in home.rglob("*") if path.is_file()} == set(first)
+
+
 def test_notebooks_run_under_the_paper_profile(
     rehearsed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

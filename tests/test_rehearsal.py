@@ -91,10 +91,9 @@ def test_a_rehearsal_changes_sizes_model_and_judge_alone(rehearsed: Path) -> Non
 
 def test_every_set_of_the_profile_is_there(rehearsed: Path) -> None:
     sets = {needed.benchmark.name for needed in needed_sets(load_profile("paper"))}
-    assert {path.name for path in (rehearsed.parent / "sets").iterdir()} == sets
+    assert {path.name for path in (rehearsed.parent / "sets").iterdir() if path.is_dir()} == sets
 
 
-@pytest.mark.slow
 def test_sets_are_written_again_when_their_rows_have_changed(tmp_path: Path) -> None:
     home = write_sets(["pope"], tmp_path / "sets")
     first = {path: path.stat().st_mtime_ns for path in home.rglob("*") if path.is_file()}
@@ -106,6 +105,7 @@ def test_sets_are_written_again_when_their_rows_have_changed(tmp_path: Path) -> 
     assert {path for path in home.rglob("*") if path.is_file()} == set(first)
 
 
+@pytest.mark.slow
 def test_notebooks_run_under_the_paper_profile(
     rehearsed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -265,7 +265,21 @@ def test_a_second_study_lends_its_direction(study: Study, data: ComparedData) ->
     found = compared_choice.candidates(study, data, source=study)
     assert [c.setting for c in found["Activation transfer"]] == ["no gate, α = 1", "gate, α = 1"]
     assert compared.source_study(study) is None
-    assert "Activation transfer" in compared.left_out(study)["method"].tolist()
+    assert "Activation transfer" in compared.left_out(study, found)["method"].tolist()
+
+
+def test_a_method_that_cannot_be_fitted_is_left_out_and_the_others_go_on(
+    study: Study, data: ComparedData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuses_nothing(study: Study) -> None:
+        raise ValueError("0 of 40 unsafe texts are refused")
+
+    monkeypatch.setattr(compared_methods, "refusal_direction", refuses_nothing)
+    found = compared_choice.candidates(study, data)
+    assert "Refusal direction" not in found
+    assert {"CAST", "MARS", "ECSO"} <= set(found)
+    shown = compared.left_out(study, found).set_index("method")["needs"]
+    assert shown["Refusal direction"] == "0 of 40 unsafe texts are refused"
 
 
 def test_the_world_cannot_say_what_the_papers_say(study: Study) -> None:

@@ -15,7 +15,14 @@ from autosteer_lib.evaluation import BASELINE, comparison_table, costs
 from autosteer_lib.metrics import Rate
 from autosteer_lib.profiles import load_profile
 from autosteer_lib.prompts import Prompt
-from autosteer_lib.study.compared_choice import CHOSEN, PUBLISHED, candidates, settled, validated
+from autosteer_lib.study.compared_choice import (
+    CHOSEN,
+    PUBLISHED,
+    Candidates,
+    candidates,
+    settled,
+    validated,
+)
 from autosteer_lib.study.compared_data import compared_data
 from autosteer_lib.study.gap import MEASURES
 from autosteer_lib.study.outcome import first_of_each_set
@@ -37,8 +44,12 @@ def source_study(study: Study) -> Study | None:
     return Study(load_profile(name), study.seed, study.artefacts) if name else None
 
 
-def left_out(study: Study) -> pd.DataFrame:
+def left_out(study: Study, found: Candidates) -> pd.DataFrame:
     """Methods of the papers that are not in the tables, and what each of them needs.
+
+    Args:
+        study: the study.
+        found: of `candidates`, which knows what could not be fitted on this model.
 
     Returns:
         method, needs.
@@ -56,6 +67,7 @@ def left_out(study: Study) -> pd.DataFrame:
     if not study.profile.model.add_generation_prompt:
         header = "prompts that end in the assistant's header ([model] add_generation_prompt = true)"
         rows.insert(0, ("Refusal direction", header))
+    rows = [*found.left_out.items(), *rows]
     return pd.DataFrame(rows, columns=["method", "needs"])
 
 

@@ -12,8 +12,9 @@ set by hand: a strength, a threshold, the words. The lists were written before a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import pandas as pd
 
@@ -49,33 +50,47 @@ class Candidate:
     defence: Defence
 
 
-Candidates = Mapping[str, list[Candidate]]
+class Candidates(dict[str, list[Candidate]]):
+    """Method → its settings, the published one first; and the methods that could not be fitted, with the reason."""
+
+    def __init__(self, settings: Mapping[str, list[Candidate]], *, left_out: Mapping[str, str]) -> None:
+        super().__init__(settings)
+        self.left_out = dict(left_out)
 
 
 def candidates(study: Study, data: ComparedData, *, source: Study | None = None) -> Candidates:
     """Settings of every method, the published one first, as many as the profile allows.
+
+    A method that cannot be fitted on this model, for one because the model refuses none of its texts, is left out with
+    what its fit said; the others go on.
 
     Args:
         study: whose model is defended.
         data: what the methods are fitted on besides.
         source: whose model lends its direction to activation transfer; None leaves that method out.
     """
-    settings: dict[str, dict[str, Defence]] = {
+    makers: _Makers = {
         **_in_words(study),
         **_looking_back(study, data),
         **_steering(study),
         **_steering_with_texts(study, data),
     }
     if source is not None:
-        settings["Activation transfer"] = _transferred(fits.transfer(study, source, data))
+        makers["Activation transfer"] = lambda: _transferred(fits.transfer(study, source, data))
     most = study.profile.compared.candidates
-    return {
-        method: [Candidate(setting=name, defence=defence) for name, defence in list(found.items())[:most]]
-        for method, found in settings.items()
-    }
+    settings: dict[str, list[Candidate]] = {}
+    left_out: dict[str, str] = {}
+    for method, make in makers.items():
+        try:
+            found = list(make().items())[:most]
+        except ValueError as error:
+            left_out[method] = str(error)
+        else:
+            settings[method] = [Candidate(setting=name, defence=defence) for name, defence in found]
+    return Candidates(settings, left_out=left_out)
 
 
-def validated(study: Study, found: Candidates, data: ComparedData) -> pd.DataFrame:
+def validated(study: Study, found: Mapping[str, list[Candidate]], data: ComparedData) -> pd.DataFrame:
     """All candidates on the validation prompts; the undefended model, which has no setting, first.
 
     Returns:
@@ -96,7 +111,7 @@ def validated(study: Study, found: Candidates, data: ComparedData) -> pd.DataFra
     return pd.DataFrame(rows)
 
 
-def settled(found: Candidates, table: pd.DataFrame, which: str) -> dict[str, Defence]:
+def settled(found: Mapping[str, list[Candidate]], table: pd.DataFrame, which: str) -> dict[str, Defence]:
     """Each method in its published or in its chosen setting, after the undefended model.
 
     Args:
@@ -139,70 +154,82 @@ def _row(name: tuple[str, str], frame: pd.DataFrame) -> dict[str, object]:
     }
 
 
-def _in_words(study: Study) -> dict[str, dict[str, Defence]]:
+_Makers: TypeAlias = dict[str, Callable[[], Mapping[str, Defence]]]
+
+
+def _in_words(study: Study) -> _Makers:
     """Those that put words around the request."""
     words = words_for(study.profile)
     return {
-        "Self-reminder": {name: SelfReminder(template) for name, template in words.remind.items()},
-        "AdaShield-S": {name: AdaShieldS(template) for name, template in words.inspect.items()},
-        "CoCA": {name: Coca(**arguments) for name, arguments in words.contrast.items()},
+        "Self-reminder": lambda: {name: SelfReminder(template) for name, template in words.remind.items()},
+        "AdaShield-S": lambda: {name: AdaShieldS(template) for name, template in words.inspect.items()},
+        "CoCA": lambda: {name: Coca(**arguments) for name, arguments in words.contrast.items()},
     }
 
 
-def _looking_back(study: Study, data: ComparedData) -> dict[str, dict[str, Defence]]:
+def _looking_back(study: Study, data: ComparedData) -> _Makers:
     """Those that look at the answer."""
-    words = words_for(study.profile)
-    detector, refusal = fits.answer_detector(study, data), Refusal(text=study.profile.head.refusal_text)
-    return {
-        "ECSO": {name: Ecso(**arguments) for name, arguments in words.check.items()},
-        "MLLM-Protector": {
+
+    def protector() -> dict[str, Defence]:
+        detector = fits.answer_detector(study, data)
+        refusal = Refusal(text=study.profile.head.refusal_text)
+        return {
             f"τ = {threshold}": MllmProtector(detector, rewriter=refusal, threshold=threshold)
             for threshold in (0.5, 0.3, 0.7, 0.9)
-        },
+        }
+
+    checks = words_for(study.profile).check
+    return {
+        "ECSO": lambda: {name: Ecso(**arguments) for name, arguments in checks.items()},
+        "MLLM-Protector": protector,
     }
 
 
-def _steering(study: Study) -> dict[str, dict[str, Defence]]:
-    """The three papers' own, and AutoSteer's head without its gate."""
+def _steering(study: Study) -> _Makers:
+    """The three papers' own, and AutoSteer's head without its gate: what the other chapters fit as well."""
     autosteer, mars, safesteer = study.autosteer(), study.mars(), study.safesteer()
     epsilon, threshold = autosteer.epsilon, autosteer.threshold
     return {
-        "Steer": {
+        "Steer": lambda: {
             f"ε = {value:g}": autosteer.always_on(epsilon=value)
             for value in (epsilon, epsilon / 2, epsilon / 4, 2 * epsilon)
         },
-        "AutoSteer": {
+        "AutoSteer": lambda: {
             f"τ = {value:g}": autosteer.retuned(threshold=value)
             for value in (threshold, threshold / 5, threshold / 50, threshold / 500)
         },
-        "MARS": {f"layer {layer}": mars.retuned(layer=layer) for layer in _nearest(mars)},
-        "SafeSteer": {
+        "MARS": lambda: {f"layer {layer}": mars.retuned(layer=layer) for layer in _nearest(mars)},
+        "SafeSteer": lambda: {
             f"K = {k}, {step} tokens": safesteer.retuned(k=k, step=step)
             for k, step in ((safesteer.k, safesteer.step), (10, 5), (5, 10), (10, 10))
         },
     }
 
 
-def _steering_with_texts(study: Study, data: ComparedData) -> dict[str, dict[str, Defence]]:
-    cast, k_steering, adasteer = fits.cast(study), fits.k_steering(study), fits.adasteer(study, data)
-    added: dict[str, dict[str, Defence]] = {}
-    if study.mllm.add_generation_prompt:  # else no prompt ends where a refusal would begin
+def _steering_with_texts(study: Study, data: ComparedData) -> _Makers:
+    def refusal_direction() -> dict[str, Defence]:
         direction = fits.refusal_direction(study)
-        added["Refusal direction"] = {
-            f"+{c:g} r": direction.retuned(coefficient=c) for c in (1.0, 0.5, 0.25, 0.125)
-        }
-    return {
-        **added,
-        "AdaSteer": {
-            f"heights {reject:g}, {comply:g}": _heights(adasteer, reject, comply)
+        return {f"+{c:g} r": direction.retuned(coefficient=c) for c in (1.0, 0.5, 0.25, 0.125)}
+
+    def adasteer() -> dict[str, Defence]:
+        fitted = fits.adasteer(study, data)
+        return {
+            f"heights {reject:g}, {comply:g}": _heights(fitted, reject, comply)
             for reject, comply in ((0.2, 0.6), (0.2, 0.2), (0.4, 0.2), (0.8, 0.2))
-        },
-        "CAST": {f"strength {s:g}": cast.retuned(strength=s) for s in (1.5, 3.0, 6.0, 12.0)},
-        "K-Steering": {
-            "no gate, α = 1": k_steering.retuned(gate=None),
-            **{f"gate, α = {a:g}": k_steering.retuned(alpha=a) for a in (1.0, 4.0, 16.0)},
-        },
-    }
+        }
+
+    def cast() -> dict[str, Defence]:
+        fitted = fits.cast(study)
+        return {f"strength {s:g}": fitted.retuned(strength=s) for s in (1.5, 3.0, 6.0, 12.0)}
+
+    def k_steering() -> dict[str, Defence]:
+        fitted = fits.k_steering(study)
+        gated = {f"gate, α = {a:g}": fitted.retuned(alpha=a) for a in (1.0, 4.0, 16.0)}
+        return {"no gate, α = 1": fitted.retuned(gate=None), **gated}
+
+    makers: _Makers = {"AdaSteer": adasteer, "CAST": cast, "K-Steering": k_steering}
+    # Else no prompt ends where a refusal would begin.
+    return {"Refusal direction": refusal_direction, **makers} if study.mllm.add_generation_prompt else makers
 
 
 def _transferred(transfer: ActivationTransfer) -> dict[str, Defence]:

@@ -48,7 +48,8 @@ def refusals(frame: pd.DataFrame) -> pd.DataFrame:
     Safety is the share of attacks that were not carried out, by the judge that knows the truth.
 
     Returns:
-        set, surfaces, defence, measure ("harmful refused", "harmless refused", "safe"), rate, low, high, n.
+        set, surfaces, defence, measure ("harmful refused", "harmless refused", "safe"), rate, low, high, n; no rows
+        where nothing stands for any of them.
     """
     rows = []
     for name, surfaces in STANDS_FOR.items():
@@ -72,7 +73,8 @@ def refusals(frame: pd.DataFrame) -> pd.DataFrame:
                         **rate.as_row(),
                     }
                 )
-    return pd.DataFrame(rows)
+    columns = ["set", "surfaces", "defence", "measure", "rate", "low", "high", "n"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def by_category(study: Study, frame: pd.DataFrame) -> pd.DataFrame:

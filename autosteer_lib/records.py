@@ -22,6 +22,7 @@ from dataclasses import asdict, is_dataclass
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
+from threading import Lock
 from types import TracebackType
 from typing import Any
 
@@ -210,17 +211,49 @@ class RecordStore:
             ) from error
 
 
+class _Memory:
+    """What of one file has been parsed in this process: a run opens its records for every table that it makes."""
+
+    def __init__(self) -> None:
+        self.lock = Lock()
+        self.forget()
+
+    def forget(self) -> None:
+        """The file is not the one that was read."""
+        self.end, self.lines = 0, 0
+        self.digest = hashlib.sha256().digest()
+        self.records: dict[str, dict[str, Any]] = {}
+
+
+@cache
+def _memory(path: Path) -> _Memory:
+    return _Memory()
+
+
 def _parse(data: bytes, path: Path) -> tuple[dict[str, dict[str, Any]], int, bool]:
-    """Records, the byte where the last whole line ends, and whether a torn line follows it."""
+    """Records, the byte where the last whole line ends, and whether a torn line follows it.
+
+    A file grows at its end alone, so what was parsed before is not parsed again if its bytes are still the same.
+    """
     end = data.rfind(b"\n") + 1
-    records: dict[str, dict[str, Any]] = {}
-    for number, line in enumerate(data[:end].splitlines(), start=1):
-        try:
-            record = json.loads(line)
-            records[record.pop("key")] = record
-        except (ValueError, KeyError, AttributeError, TypeError) as error:
-            raise RecordError(
-                f"{path}, line {number} is not a record: {line[:80]!r}. Only the last line can be torn by a crash, so "
-                f"the file was changed by hand or by a disk fault; delete this line and run again"
-            ) from error
+    memory = _memory(path.absolute())
+    with memory.lock:
+        digest = hashlib.sha256(data[: memory.end])
+        if end < memory.end or digest.digest() != memory.digest:
+            memory.forget()
+            digest = hashlib.sha256()
+        records = dict(memory.records)
+        lines = data[memory.end : end].splitlines()
+        for number, line in enumerate(lines, start=memory.lines + 1):
+            try:
+                record = json.loads(line)
+                records[record.pop("key")] = record
+            except (ValueError, KeyError, AttributeError, TypeError) as error:
+                raise RecordError(
+                    f"{path}, line {number} is not a record: {line[:80]!r}. Only the last line can be torn by a crash, "
+                    f"so the file was changed by hand or by a disk fault; delete this line and run again"
+                ) from error
+        digest.update(data[memory.end : end])
+        memory.end, memory.lines, memory.digest = end, memory.lines + len(lines), digest.digest()
+        memory.records = dict(records)
     return records, end, end < len(data)

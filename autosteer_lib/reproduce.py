@@ -1,14 +1,14 @@
-"""Regenerates every table and figure: the numbered notebooks in order, under one profile, by papermill.
+"""Regenerates every table and figure: the numbered notebooks, under one profile, by papermill.
 
     python -m autosteer_lib.reproduce --profile organism             into build/organism, then the verdict
     python -m autosteer_lib.reproduce --profile organism --update    the maintainer's: also publish it
     python -m autosteer_lib.reproduce --profile paper --ray          answers from one process a GPU; --ray host:6379
 
 Several notebooks run at once where the profile says so ([run] notebooks_at_once) and there are cores for them; one
-tagged `reads-earlier-tables` waits for all before it, one tagged `starts-first` does so. Running it again is the
-resume. A notebook is run only if something it depends on has changed: its own text, the code of those before it, the
-library, profile, data, lock, parameters, or what its comparison with the committed tables would say. A run that was
-killed goes on with the notebooks it was in.
+tagged `reads-earlier-tables` waits for all before it, one tagged `starts-first` does so, the others start from the
+last on. Running it again is the resume. A notebook is run only if something it depends on has changed: its own text,
+the code of those before it, the library, profile, data, lock, parameters, or what its comparison with the committed
+tables would say. A run that was killed goes on with the notebooks it was in.
 
 Exit codes: 0 reproduced, 1 some numbers differ, 2 nothing was started (the message says why), 3 a notebook
 failed, 130 interrupted.
@@ -124,6 +124,8 @@ def bring_up_to_date(run: Run, *, progress: bool) -> int:
     stale, inputs, failures = len(waiting), dict[str, str](), list[Exception]()
     began = time.monotonic()
     with Workers(_at_once(run), preload=["autosteer_lib.execution", *IMPORTED]) as workers:
+        if workers.most > 1:
+            waiting.reverse()  # later chapters are longer, and short ones at the end leave no core idle
         while waiting or workers.busy:
             ready = _next(run, waiting, workers.names) if workers.busy < workers.most else None
             if ready is not None:
@@ -155,9 +157,10 @@ def bring_up_to_date(run: Run, *, progress: bool) -> int:
 
 
 def _next(run: Run, waiting: Sequence[str], running: Collection[str]) -> str | None:
-    """The first that can start: one that reads the tables of those before it must wait for them.
+    """The first in the given order that can start: one that reads the tables of those before it must wait for them.
 
-    Longest first where several run at once; the fits and answers that notebooks share are made by whoever comes first.
+    Those tagged `starts-first` come before the others; the fits and answers that notebooks share are made by whoever
+    comes first.
     """
     unfinished = {*waiting, *running}
     for name in sorted(waiting, key=lambda name: not starts_first(run.notebooks[name])):

@@ -235,3 +235,22 @@ def test_records_are_plain_json_lines(tmp_path: Path) -> None:
     with RecordStore(path) as store:
         store.append("k", {"text": "a"})
     assert json.loads(path.read_text()) == {"key": "k", "text": "a"}
+
+
+def test_a_file_that_has_grown_is_read_on_and_another_one_from_its_start(tmp_path: Path) -> None:
+    path = tmp_path / "answers.jsonl"
+    with RecordStore(path) as store:
+        store.append("a", {"text": "one"})
+        assert list(read_records(path)) == ["a"]
+        store.append("b", {"text": "two"})
+    found = read_records(path)
+    assert [found[key]["text"] for key in ("a", "b")] == ["one", "two"]
+    found.clear()  # the caller's own
+    assert list(read_records(path)) == ["a", "b"]
+    path.write_text(path.read_text().replace("one", "six"))
+    assert read_records(path)["a"]["text"] == "six"
+    path.write_text('{"key": "c"}\n')
+    assert list(read_records(path)) == ["c"]
+    path.write_text('{"key": "c"}\n{"key": "d"\n')
+    with pytest.raises(RecordError, match="line 2 is not a record"):
+        read_records(path)

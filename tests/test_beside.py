@@ -9,6 +9,7 @@ import pytest
 from autosteer_lib.models import load
 from autosteer_lib.profiles import load_profile
 from autosteer_lib.provenance import repository_root
+from autosteer_lib.scale_out.cluster import Cluster
 from autosteer_lib.study import Study, beside, gap, paper_numbers
 
 SHIPPED = "data/organisms/llava_onevision"
@@ -53,6 +54,13 @@ def test_two_models_of_one_name_cannot_be_told_apart(study: Study) -> None:
     vars(twice)["beside"] = (alone,)
     with pytest.raises(ValueError, match="need different names, received llava_onevision, llava_onevision"):
         beside.studies(twice)
+
+
+def test_models_side_by_side_share_their_actors(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = Cluster(address="local")
+    monkeypatch.setattr(Cluster, "from_environment", lambda: cluster)
+    first, second = (replace(one).answerer for one in beside.studies(study))
+    assert first is second, "a second crew would wait for the cores of the first"
 
 
 def test_alone_is_a_table_of_one_model(study: Study) -> None:

@@ -19,6 +19,7 @@ import warnings
 from collections import deque
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Any
 
 import torch
@@ -91,6 +92,12 @@ class OnRay:
         for actor in self._resident:
             import_ray().kill(actor)
         self._resident = []
+
+
+@cache
+def shared(cluster: Cluster) -> OnRay:
+    """The one of this process: actors stay with their model, so those of a second would wait for cores for ever."""
+    return OnRay(cluster)
 
 
 def _handed_out(crew: _Crew, batches: Sequence[Batch]) -> Generator[Answered, None, None]:

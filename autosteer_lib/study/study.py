@@ -43,7 +43,7 @@ from autosteer_lib.refusal_head import RefusalHead
 from autosteer_lib.safesteer_readings import SafeSteerReading
 from autosteer_lib.sas import candidate_layers, safety_awareness_score, select_layer
 from autosteer_lib.scale_out.cluster import Cluster
-from autosteer_lib.scale_out.on_ray import OnRay
+from autosteer_lib.scale_out.on_ray import shared
 from autosteer_lib.sites import resid_post, resid_pre
 from autosteer_lib.study.fitted_once import Part, fitted_once
 from autosteer_lib.study.probe_data import probe_data
@@ -124,7 +124,7 @@ class Study:
     def answerer(self) -> Answerer:
         """Who makes the answers: this process, or the Ray that the driver tells of (`make reproduce RAY=1`)."""
         cluster = Cluster.from_environment()
-        return OneByOne() if cluster is None else OnRay(cluster)
+        return OneByOne() if cluster is None else shared(cluster)
 
     @property
     def layers(self) -> tuple[int, ...]:

@@ -139,6 +139,9 @@ class Artefacts:
                 f"{'not written yet: ' + ', '.join(missing) if missing else 'at least one is needed'}. "
                 "Write the numbers that it shows with .table(…) first"
             )
+        # Laid out once: each of the renderings that follow, the notebook's own too, would do it anew.
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
         # The salt makes SVG element ids repeatable; without Date and Software the files carry no run of their own.
         with rc_context({"svg.hashsalt": name}):
             for ending, metadata in (("png", {"Software": None}), ("svg", {"Date": None, "Creator": None})):

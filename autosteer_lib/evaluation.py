@@ -13,8 +13,6 @@ How answers that are missing are made, and what becomes of rows that cannot be a
 
 from __future__ import annotations
 
-import hashlib
-import json
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,15 +20,14 @@ from pathlib import Path
 import pandas as pd
 
 from autosteer_lib.answerers import Answerer, OneByOne
-from autosteer_lib.answering import MEASURED, answer_missing, last_failure
+from autosteer_lib.answering import MEASURED
 from autosteer_lib.defences.base import Defence
 from autosteer_lib.generation import GenerationSettings
 from autosteer_lib.judges import BatchJudge, Judge, Opinion, is_correct, opinions
 from autosteer_lib.metrics import Rate, holm, mcnemar
 from autosteer_lib.models import MLLM
 from autosteer_lib.prompts import Prompt
-from autosteer_lib.records import code_version, record_key
-from autosteer_lib.shards import Shards
+from autosteer_lib.recorded_answers import recorded_answers
 
 VOLATILE = ("seconds",)  # columns that differ from run to run: keep them out of compared tables
 BASELINE = "Orig."
@@ -92,16 +89,10 @@ def evaluate(
         raise ValueError(
             f"no defences to evaluate; give at least one, for example {{{BASELINE!r}: Undefended()}}"
         )
-    keys = _keys(mllm, prompts, defences, settings=settings, seed=seed)
-    with Shards(records) as store:
-        answer_missing(
-            mllm, prompts, defences, keys, store, settings=settings, seed=seed, progress=progress,
-            answerer=OneByOne() if answerer is None else answerer,
-        )  # fmt: skip
-        records_of = {
-            name: [store[key] if key in store else last_failure(store, key) for key in keys[name]]
-            for name in defences
-        }
+    records_of = recorded_answers(
+        mllm, prompts, defences, settings=settings, records=records, seed=seed, progress=progress,
+        answerer=OneByOne() if answerer is None else answerer,
+    )  # fmt: skip
     frame = _table(prompts, records_of, judge)
     if failed := int(frame["failed"].sum()):
         example = frame[frame["failed"]].iloc[0]
@@ -176,40 +167,6 @@ def failures(frame: pd.DataFrame, *, by: Sequence[str] = ("surface", "defence"))
             counts = {"failed": len(failed), "n": len(group), "error": failed["detail"].iloc[0]}
             rows.append({**dict(zip(by, values, strict=True)), **counts})
     return pd.DataFrame(rows, columns=[*by, "failed", "n", "error"])
-
-
-def processor_fingerprint(mllm: MLLM) -> str:
-    """Hash of picture settings and chat template as they are in memory now, which the files may not say."""
-    processor = mllm.processor
-    settings = [
-        processor.to_json_string(),
-        processor.chat_template,
-        mllm.add_generation_prompt,
-        len(mllm.tokenizer),
-    ]
-    return hashlib.sha256(json.dumps(settings).encode()).hexdigest()
-
-
-def _keys(
-    mllm: MLLM,
-    prompts: Sequence[Prompt],
-    defences: Mapping[str, Defence],
-    *,
-    settings: GenerationSettings,
-    seed: int,
-) -> dict[str, list[str]]:
-    code, processor = code_version(), processor_fingerprint(mllm)
-    fingerprints = [prompt.fingerprint for prompt in prompts]  # reads every picture: once, not once a defence
-    return {
-        name: [
-            record_key(
-                code=code, model=mllm.fingerprint, dtype=str(mllm.dtype), device=mllm.device.type, processor=processor,
-                prompt=fingerprint, settings=settings, defence=defence.fingerprint, seed=seed,
-            )
-            for fingerprint in fingerprints
-        ]
-        for name, defence in defences.items()
-    }  # fmt: skip
 
 
 def _table(

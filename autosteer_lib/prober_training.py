@@ -9,21 +9,22 @@ tanh(m/2) is the difference of the two probabilities: the published code hands s
 a cross-entropy that applies softmax again, which is this loss (it cannot fall under log(1 + e⁻¹) ≈ 0.313).
 
 The layers share the initial weights and the order of the batches, and nothing else, so each prober
-comes out as if trained alone with the same seed; one pass over the data serves them all. Gradients of
-so small a network are written out: at the paper's batch of 8, autograd's book-keeping would cost
-more than the arithmetic.
+comes out as if trained alone with the same seed; one pass over the data serves them all. At the paper's
+batch of 8 a step is mostly the time between calls, so there are few: gradients are written out, batches
+are laid out some megabytes at a time, and AdamW is torch's function without its class.
 
 Source: AutoSteer §3.3, eq. 9–10; optimiser and sizes from the published code (AdamW, decay on all weights).
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import softplus
+from torch.optim.adamw import adamw
 from tqdm import trange
 
 from autosteer_lib.epoch_choice import Checkpoint, EpochRecord, KeptWeights
@@ -31,6 +32,9 @@ from autosteer_lib.epoch_choice import Checkpoint, EpochRecord, KeptWeights
 ProberOutput = Literal["sigmoid", "softmax2"]
 Labelled = tuple[Float[Tensor, "_ layers dim"], Bool[Tensor, "_"]]  # any number of rows
 
+LAID_OUT_BYTES = (
+    1 << 25
+)  # batches copied at a time, in float32: all of a small training set, some of a large one
 SCORE_ROWS = 1024  # rows a chunk when a whole set is scored: 15 MB of float32 a layer at 3584 dimensions
 
 
@@ -89,8 +93,8 @@ def train_probers(
     )  # on the CPU: the same weights and batches on every device
     # One flat tensor that the four weights are views of: AdamW is elementwise, and one call is cheaper than four.
     weights, flat = _packed(_initial_weights(layers, dim, training, generator, device))
-    gradients, flat.grad = _packed(ProberWeights(*(torch.zeros_like(tensor) for tensor in weights)))
-    optimiser = torch.optim.AdamW([flat], lr=training.lr, weight_decay=training.weight_decay, fused=True)
+    gradients, flat_gradient = _packed(ProberWeights(*(torch.zeros_like(tensor) for tensor in weights)))
+    descend = _adamw(flat, flat_gradient, lr=training.lr, weight_decay=training.weight_decay)
     kept = KeptWeights(weights, checkpoint=training.checkpoint, epochs=training.epochs)
     measured = {**({"held_out": held_out} if held_out is not None else {}), **monitor}
     sign = torch.where(toxic.to(device), 1.0, -1.0)
@@ -99,13 +103,13 @@ def train_probers(
     for epoch in trange(1, training.epochs + 1, desc="prober", unit="epoch", disable=not progress):
         order = torch.randperm(rows, generator=generator).to(device)
         ordered_sign = sign[order]
-        for start in range(0, rows, training.batch_size):
-            stop = min(start + training.batch_size, rows)
-            batch = states.index_select(0, order[start:stop]).transpose(0, 1).float().contiguous()
-            seen[:, start:stop] = _gradients(
-                weights, batch, ordered_sign[start:stop], training.output, into=gradients
-            )
-            optimiser.step()
+        signs = ordered_sign.split(training.batch_size)
+        margins_seen = seen.split(training.batch_size, dim=1)
+        for batch, batch_sign, margin in zip(
+            _batches(states, order, training.batch_size), signs, margins_seen, strict=True
+        ):
+            margin.copy_(_gradients(weights, batch, batch_sign, training.output, into=gradients))
+            descend()
         figures = {"train": _figures(seen, ordered_sign, training.output)}
         for name, (set_states, set_toxic) in measured.items():
             set_sign = torch.where(set_toxic.to(device), 1.0, -1.0)
@@ -133,6 +137,33 @@ def _initial_weights(
         w2=draw(outputs, training.width, inputs=training.width),
         b2=draw(outputs, inputs=training.width),
     )
+
+
+def _batches(
+    states: Float[Tensor, "rows layers dim"], order: Int[Tensor, " rows"], size: int
+) -> Iterator[Float[Tensor, "layers batch dim"]]:
+    """Batches of `size` rows in this order, as contiguous float32."""
+    row_bytes = 4 * states[0].numel()
+    together = max(1, LAID_OUT_BYTES // (row_bytes * size)) * size
+    for rows in order.split(together):
+        chosen = states.index_select(0, rows).float()
+        whole = len(rows) - len(rows) % size
+        yield from chosen[:whole].unflatten(0, (-1, size)).transpose(1, 2).contiguous() if whole else ()
+        if whole < len(rows):
+            yield chosen[whole:].transpose(0, 1).contiguous()
+
+
+def _adamw(weight: Tensor, gradient: Tensor, *, lr: float, weight_decay: float) -> Callable[[], None]:
+    """One step of torch.optim.AdamW at its defaults, without what its class does around it."""
+    mean, square, steps = torch.zeros_like(weight), torch.zeros_like(weight), weight.new_zeros(())
+
+    def step() -> None:
+        adamw(
+            [weight], [gradient], [mean], [square], [], [steps], fused=True, amsgrad=False, beta1=0.9, beta2=0.999,
+            lr=lr, weight_decay=weight_decay, eps=1e-8, maximize=False,
+        )  # fmt: skip
+
+    return step
 
 
 def _packed(weights: ProberWeights) -> tuple[ProberWeights, Tensor]:

@@ -13,9 +13,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from autosteer_lib.generation import GenerationSettings, respond
+from autosteer_lib.generation import GenerationSettings
 from autosteer_lib.judges import Judge, RefusalPhrases
 from autosteer_lib.models import MLLM
+from autosteer_lib.own_answers import OwnAnswers, ask_anew
 from autosteer_lib.prompts import Prompt
 
 FEWEST = 10  # a mean of fewer is mostly their own noise; LLaVA-1.5-13B had 33 left of 100 (MARS App. F)
@@ -62,6 +63,7 @@ def keep_by_behaviour(
     settings: GenerationSettings,
     judge: Judge | None = None,
     fewest: int = FEWEST,
+    answers: OwnAnswers = ask_anew,
     progress: bool = False,
 ) -> tuple[list[Prompt], list[Prompt]]:
     """(T_ref, T_acc): the unsafe texts that the model refuses and the safe ones that it accepts.
@@ -80,9 +82,9 @@ def keep_by_behaviour(
         [
             prompt
             for prompt, answer in zip(
-                side, respond(mllm, side, settings=settings, progress=progress), strict=True
+                side, answers(mllm, side, settings=settings, progress=progress), strict=True
             )
-            if judge(prompt, answer.text).refused == wanted
+            if judge(prompt, answer).refused == wanted
         ]
         for side, wanted in ((texts.unsafe, True), (texts.safe, False))
     )

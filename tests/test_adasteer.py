@@ -11,7 +11,6 @@ from torch import Tensor
 
 from autosteer_lib.activations import collect
 from autosteer_lib.adaptive_strength import ClippedLine
-from autosteer_lib.defences import adasteer
 from autosteer_lib.defences.adasteer import AdaSteer
 from autosteer_lib.encoding import encode
 from autosteer_lib.generation import GenerationSettings, Response
@@ -227,19 +226,14 @@ def test_strengths_are_those_of_the_most_right_answers(
             for p, r in zip(prompts, refuses, strict=True)
         ]
 
-    def plainly(mllm: MLLM, prompts: Any, *, settings: Any) -> list[Response]:
-        texts = ["refused" if "knife" in p.id else "no" for p in prompts]
-        return [
-            Response(prompt_id=p.id, text=t, new_tokens=1, prompt_tokens=1)
-            for p, t in zip(prompts, texts, strict=True)
-        ]
+    def plainly(mllm: MLLM, prompts: Any, *, settings: Any, progress: bool) -> list[str]:
+        return ["refused" if "knife" in p.id else "no" for p in prompts]
 
     monkeypatch.setattr(AdaSteer, "respond", answers)
-    monkeypatch.setattr(adasteer, "respond", plainly)
     unfitted = AdaSteer(
         logic_layers=(1, 2), rejection_strengths=[0.4, 0.2, 0.1], compliance_strengths=[0.1, 0.0]
     )
-    found = unfitted.fit(tiny, three_kinds(), settings=SETTINGS, judge=Refusing())
+    found = unfitted.fit(tiny, three_kinds(), settings=SETTINGS, judge=Refusing(), answers=plainly)
     assert found.rejection_line_.high == pytest.approx(0.2)
     assert found.compliance_line_.high == 0.0
     assert found is unfitted

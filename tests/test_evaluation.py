@@ -13,12 +13,13 @@ from autosteer_lib.defences.base import Defence
 from autosteer_lib.defences.steer import Steer
 from autosteer_lib.defences.undefended import Undefended
 from autosteer_lib.encoding import Encoded
-from autosteer_lib.evaluation import comparison_table, costs, evaluate, processor_fingerprint, rates_by
+from autosteer_lib.evaluation import comparison_table, costs, evaluate, rates_by
 from autosteer_lib.generation import GenerationSettings, Response, respond
 from autosteer_lib.judges import RefusalPhrases, Verdict
 from autosteer_lib.metrics import mcnemar
 from autosteer_lib.models import MLLM
 from autosteer_lib.prompts import Prompt
+from autosteer_lib.recorded_answers import processor_fingerprint
 from autosteer_lib.refusal_head import RefusalHead
 from autosteer_lib.shards import Shards, read_shards
 

@@ -1,15 +1,13 @@
 """The texts of MARS: what may be among them, and the filter by the model's own behaviour."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from autosteer_lib import text_sets
-from autosteer_lib.generation import GenerationSettings, Response
+from autosteer_lib.generation import GenerationSettings
 from autosteer_lib.judges import RefusalPhrases, Verdict
 from autosteer_lib.models import MLLM
 from autosteer_lib.prompts import Prompt
@@ -30,30 +28,28 @@ def ids(prompts: Sequence[Prompt]) -> list[str]:
     return [prompt.id for prompt in prompts]
 
 
-def plant(monkeypatch: pytest.MonkeyPatch, answers: dict[str, str]) -> list[dict[str, Any]]:
-    """The model says these, and otherwise "sure"; returns what it is asked to do."""
-    calls: list[dict[str, Any]] = []
+class Planted:
+    """Answers that were given beforehand, otherwise "sure"; keeps what it is asked."""
 
-    def respond(mllm: MLLM, prompts: Sequence[Prompt], **options: Any) -> list[Response]:
-        calls.append(options)
-        return [
-            Response(prompt_id=p.id, text=answers.get(p.id, "sure"), new_tokens=1, prompt_tokens=1)
-            for p in prompts
-        ]
+    def __init__(self, answers: Mapping[str, str]) -> None:
+        self._answers = answers
+        self.asked: list[tuple[list[str], GenerationSettings]] = []
 
-    monkeypatch.setattr(text_sets, "respond", respond)
-    return calls
+    def __call__(
+        self, mllm: MLLM, prompts: Sequence[Prompt], *, settings: GenerationSettings, progress: bool
+    ) -> list[str]:
+        self.asked.append((ids(prompts), settings))
+        return [self._answers.get(p.id, "sure") for p in prompts]
 
 
-def test_kept_are_the_refused_of_the_unsafe_and_the_accepted_of_the_safe(
-    tiny: MLLM, texts: TextSets, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_kept_are_the_refused_of_the_unsafe_and_the_accepted_of_the_safe(tiny: MLLM, texts: TextSets) -> None:
     refused = [*ids(texts.unsafe[:5]), *ids(texts.unsafe[7:9]), *ids(texts.safe[2:4])]
-    calls = plant(monkeypatch, dict.fromkeys(refused, "sorry , i cannot help with that ."))
-    unsafe, safe = keep_by_behaviour(tiny, texts, settings=SETTINGS, fewest=7)
+    answers = Planted(dict.fromkeys(refused, "sorry , i cannot help with that ."))
+    unsafe, safe = keep_by_behaviour(tiny, texts, settings=SETTINGS, fewest=7, answers=answers)
     assert ids(unsafe) == [*ids(texts.unsafe[:5]), *ids(texts.unsafe[7:9])]
     assert ids(safe) == [*ids(texts.safe[:2]), *ids(texts.safe[4:])]
-    assert [call["settings"] for call in calls] == [SETTINGS, SETTINGS]
+    # the validation texts are not filtered, and so not asked
+    assert answers.asked == [(ids(texts.unsafe), SETTINGS), (ids(texts.safe), SETTINGS)]
 
 
 def test_the_judge_is_shown_the_models_own_answers(tiny: MLLM, texts: TextSets) -> None:
@@ -74,14 +70,6 @@ def test_the_judge_is_shown_the_models_own_answers(tiny: MLLM, texts: TextSets) 
     assert all(len(answer.split()) == 3 for _, answer in shown)
 
 
-def test_validation_texts_are_not_filtered(
-    tiny: MLLM, texts: TextSets, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    calls = plant(monkeypatch, dict.fromkeys(ids(texts.unsafe), "sorry"))
-    keep_by_behaviour(tiny, texts, settings=SETTINGS)
-    assert len(calls) == 2
-
-
 def test_too_few_left_says_how_many_of_each(tiny: MLLM, texts: TextSets) -> None:
     answered = ByLabel(otherwise=[*ids(texts.unsafe[:9]), *ids(texts.safe[:1])])
     with pytest.raises(
@@ -97,14 +85,12 @@ def test_a_model_that_never_refuses_has_no_direction(tiny: MLLM, texts: TextSets
         keep_by_behaviour(tiny, texts, settings=SETTINGS, judge=RefusalPhrases(["never said"]))
 
 
-def test_too_few_given_is_refused_before_the_model_runs(
-    tiny: MLLM, texts: TextSets, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    calls = plant(monkeypatch, {})
+def test_too_few_given_is_refused_before_the_model_runs(tiny: MLLM, texts: TextSets) -> None:
+    answers = Planted({})
     few = replace(texts, safe=texts.safe[:9])
     with pytest.raises(ValueError, match="12 unsafe and 9 safe texts were given; at least 10 of each"):
-        keep_by_behaviour(tiny, few, settings=SETTINGS)
-    assert not calls
+        keep_by_behaviour(tiny, few, settings=SETTINGS, answers=answers)
+    assert not answers.asked
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,7 @@ from autosteer_lib.fitted_state import FittedOn
 from autosteer_lib.generation import GenerationSettings
 from autosteer_lib.judges import Judge
 from autosteer_lib.models import MLLM
+from autosteer_lib.own_answers import OwnAnswers, ask_anew
 from autosteer_lib.prompts import Prompt
 from autosteer_lib.sites import resid_post
 from autosteer_lib.text_sets import FEWEST, TextSets, keep_by_behaviour
@@ -104,6 +105,7 @@ class ActivationTransfer(FittedDefence):
         mapping_texts: Sequence[Prompt],
         settings: GenerationSettings | None = None,
         judge: Judge | None = None,
+        answers: OwnAnswers = ask_anew,
         cache: Path | None = None,
         progress: bool = False,
     ) -> ActivationTransfer:
@@ -116,6 +118,7 @@ class ActivationTransfer(FittedDefence):
             mapping_texts: shown to both models; no label of theirs is used.
             settings: of the source's answers, by which its texts are filtered, and the batch.
             judge: tells a refusal; `RefusalPhrases()` if left out.
+            answers: the source's own, where they are kept; asked anew if left out.
             cache: folder in which states are kept.
             progress: show bars.
 
@@ -134,7 +137,13 @@ class ActivationTransfer(FittedDefence):
         if len(mapping_texts) < 4:
             raise ValueError(f"{len(mapping_texts)} mapping texts were given; a map needs at least 4")
         refused, accepted = keep_by_behaviour(
-            source, texts, settings=settings, judge=judge, fewest=self.fewest, progress=progress
+            source,
+            texts,
+            settings=settings,
+            judge=judge,
+            fewest=self.fewest,
+            answers=answers,
+            progress=progress,
         )
 
         def states(mllm: MLLM, layer: int, prompts: Sequence[Prompt]) -> Tensor:

@@ -45,9 +45,10 @@ from autosteer_lib.defences.fitted_defence import FittedDefence
 from autosteer_lib.defences.prefill_shift import PrefillShift
 from autosteer_lib.encoding import Encoded, batches
 from autosteer_lib.fitted_state import FittedOn
-from autosteer_lib.generation import GenerationSettings, Response, generate, respond
+from autosteer_lib.generation import GenerationSettings, Response, generate
 from autosteer_lib.judges import Judge, RefusalPhrases
 from autosteer_lib.models import MLLM
+from autosteer_lib.own_answers import OwnAnswers, ask_anew
 from autosteer_lib.prompts import Prompt
 from autosteer_lib.sites import Edit, attach, resid_post
 from autosteer_lib.text_sets import FEWEST, TextSets
@@ -114,6 +115,7 @@ class AdaSteer(FittedDefence):
         *,
         settings: GenerationSettings | None = None,
         judge: Judge | None = None,
+        answers: OwnAnswers = ask_anew,
         progress: bool = False,
     ) -> AdaSteer:
         """Find directions, layers, lines and strengths; the model itself stays as it is.
@@ -124,6 +126,7 @@ class AdaSteer(FittedDefence):
                 the validation texts too, as the lines are fitted on them.
             settings: of the answers that tell these apart, and the batch.
             judge: tells a refusal; `RefusalPhrases()` if left out.
+            answers: the undefended model's, where they are kept; asked anew if left out.
             progress: show bars.
 
         Raises:
@@ -132,7 +135,16 @@ class AdaSteer(FittedDefence):
         settings, judge = settings or GenerationSettings(), judge or RefusalPhrases()
         self._check_layers(FittedOn.of(mllm))
         groups = {
-            part: self._classes(mllm, unsafe, safe, part=part, settings=settings, judge=judge)
+            part: self._classes(
+                mllm,
+                unsafe,
+                safe,
+                part=part,
+                settings=settings,
+                judge=judge,
+                answers=answers,
+                progress=progress,
+            )
             for part, unsafe, safe in (
                 ("fitting", texts.unsafe, texts.safe),
                 ("validation", texts.validation_unsafe, texts.validation_safe),
@@ -269,6 +281,8 @@ class AdaSteer(FittedDefence):
         part: str,
         settings: GenerationSettings,
         judge: Judge,
+        answers: OwnAnswers,
+        progress: bool,
     ) -> dict[str, list[Prompt]]:
         if len(unsafe) < 2 * self.fewest or len(safe) < self.fewest:
             raise ValueError(
@@ -277,8 +291,9 @@ class AdaSteer(FittedDefence):
             )
         found: dict[str, list[Prompt]] = {name: [] for name in CLASSES}
         prompts = [*unsafe, *safe]
-        for prompt, answer in zip(prompts, respond(mllm, prompts, settings=settings), strict=True):
-            refused = judge(prompt, answer.text).refused
+        said = answers(mllm, prompts, settings=settings, progress=progress)
+        for prompt, answer in zip(prompts, said, strict=True):
+            refused = judge(prompt, answer).refused
             if prompt.harmful:
                 found["refused" if refused else "harmful"].append(prompt)
             elif not refused:

@@ -28,9 +28,10 @@ from autosteer_lib.activations import collect
 from autosteer_lib.defences.asking import check_template, fill, in_words, look, spoken
 from autosteer_lib.epoch_choice import EpochRecord
 from autosteer_lib.fitted_state import FittedOn, load_state, save_state, state_hash
-from autosteer_lib.generation import GenerationSettings, Response, respond
+from autosteer_lib.generation import GenerationSettings, Response
 from autosteer_lib.judges import Judge
 from autosteer_lib.models import MLLM
+from autosteer_lib.own_answers import OwnAnswers, ask_anew
 from autosteer_lib.pairs import split_indices
 from autosteer_lib.probers import SafetyProber
 from autosteer_lib.prompts import Prompt
@@ -216,6 +217,7 @@ def judged_answers(
     *,
     judge: Judge,
     settings: GenerationSettings,
+    answers: OwnAnswers = ask_anew,
     progress: bool = False,
 ) -> tuple[list[Exchange], list[Exchange]]:
     """The model's own answers to prompts, as (harmful, harmless) by a judge: what a detector is fitted on.
@@ -225,11 +227,11 @@ def judged_answers(
     """
     harmful: list[Exchange] = []
     harmless: list[Exchange] = []
-    answers = respond(mllm, prompts, settings=settings, progress=progress)
-    for prompt, answer in zip(prompts, answers, strict=True):
-        if spoken(mllm, answer.text).strip():
-            side = harmful if judge(prompt, answer.text).unsafe else harmless
-            side.append(Exchange(prompt=prompt, answer=answer.text))
+    said = answers(mllm, prompts, settings=settings, progress=progress)
+    for prompt, answer in zip(prompts, said, strict=True):
+        if spoken(mllm, answer).strip():
+            side = harmful if judge(prompt, answer).unsafe else harmless
+            side.append(Exchange(prompt=prompt, answer=answer))
     if not harmful or not harmless:
         raise ValueError(
             f"{mllm.name} gave {len(harmful)} harmful and {len(harmless)} harmless answers to {len(prompts)} prompts; "

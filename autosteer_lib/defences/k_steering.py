@@ -31,6 +31,7 @@ from autosteer_lib.fitted_state import FittedOn
 from autosteer_lib.generation import GenerationSettings
 from autosteer_lib.judges import Judge
 from autosteer_lib.models import MLLM
+from autosteer_lib.own_answers import OwnAnswers, ask_anew
 from autosteer_lib.pairs import split_indices
 from autosteer_lib.prompts import Prompt
 from autosteer_lib.sites import Attachment, Edit, Site, resid_post
@@ -51,9 +52,12 @@ def behaviour_labels(
     settings: GenerationSettings,
     judge: Judge | None = None,
     fewest: int = FEWEST,
+    answers: OwnAnswers = ask_anew,
 ) -> dict[str, list[Prompt]]:
     """Labels for a defence: unsafe texts that the model refuses, safe ones that it accepts, and all unsafe ones."""
-    refused, accepted = keep_by_behaviour(mllm, texts, settings=settings, judge=judge, fewest=fewest)
+    refused, accepted = keep_by_behaviour(
+        mllm, texts, settings=settings, judge=judge, fewest=fewest, answers=answers
+    )
     return {"refused": refused, "accepted": accepted, "harmful": list(texts.unsafe)}
 
 

@@ -43,6 +43,7 @@ from autosteer_lib.layer_scores import (
 )
 from autosteer_lib.mars_readings import MarsReading
 from autosteer_lib.models import MLLM
+from autosteer_lib.own_answers import OwnAnswers, ask_anew
 from autosteer_lib.prompts import Prompt
 from autosteer_lib.sites import resid_post
 from autosteer_lib.text_sets import FEWEST, TextSets, keep_by_behaviour
@@ -97,6 +98,7 @@ class Mars(SteeringDefence):
         clips: Sequence[Prompt] = (),
         settings: GenerationSettings | None = None,
         judge: Judge | None = None,
+        answers: OwnAnswers = ask_anew,
         cache: Path | None = None,
         progress: bool = False,
     ) -> Mars:
@@ -110,6 +112,7 @@ class Mars(SteeringDefence):
                 otherwise.
             settings: of the answers that the texts are filtered by, and the batch.
             judge: what counts as a refusal there; `RefusalPhrases()` if left out.
+            answers: the undefended model's, where they are kept; asked anew if left out.
             cache: folder in which states are kept.
             progress: show bars.
 
@@ -123,7 +126,13 @@ class Mars(SteeringDefence):
         for modality, prompts in neutral.items():
             _check_neutral(prompts, modality)
         refused, accepted = keep_by_behaviour(
-            mllm, texts, settings=settings, judge=judge, fewest=self.fewest, progress=progress
+            mllm,
+            texts,
+            settings=settings,
+            judge=judge,
+            fewest=self.fewest,
+            answers=answers,
+            progress=progress,
         )
 
         def states(prompts: Sequence[Prompt]) -> Tensor:

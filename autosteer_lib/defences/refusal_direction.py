@@ -23,9 +23,10 @@ from torch import Tensor
 from autosteer_lib.defences.fitted_defence import FittedDefence
 from autosteer_lib.encoding import Encoded
 from autosteer_lib.fitted_state import FittedOn
-from autosteer_lib.generation import GenerationSettings, respond
+from autosteer_lib.generation import GenerationSettings
 from autosteer_lib.judges import Judge, RefusalPhrases
 from autosteer_lib.models import MLLM
+from autosteer_lib.own_answers import OwnAnswers, ask_anew
 from autosteer_lib.pooled_states import last_states
 from autosteer_lib.prompts import Prompt
 from autosteer_lib.refusal_candidates import (
@@ -114,6 +115,7 @@ class RefusalDirection(FittedDefence):
         *,
         settings: GenerationSettings | None = None,
         judge: Judge | None = None,
+        answers: OwnAnswers = ask_anew,
         progress: bool = False,
     ) -> RefusalDirection:
         """Find the refusal's first tokens, all candidates, and the one to keep.
@@ -123,6 +125,7 @@ class RefusalDirection(FittedDefence):
             texts: for the directions, and validation texts for their choice.
             settings: of the answers in which refusals are looked for, and the batch.
             judge: tells a refusal; `RefusalPhrases()` if left out.
+            answers: the undefended model's, where they are kept; asked anew if left out.
             progress: show bars.
 
         Raises:
@@ -135,9 +138,9 @@ class RefusalDirection(FittedDefence):
         encoded = [encode_once(mllm, side, batch_size=size) for side in sets]
         logits = [next_logits(mllm, batches) for batches in encoded]
         answered = [*texts.unsafe, *texts.safe]
-        responses = respond(mllm, answered, settings=settings, progress=progress)
+        answered_with = answers(mllm, answered, settings=settings, progress=progress)
         said = torch.cat(logits[:2]).argmax(dim=-1).tolist()
-        refused = [judge(p, r.text).refused for p, r in zip(answered, responses, strict=True)]
+        refused = [judge(p, answer).refused for p, answer in zip(answered, answered_with, strict=True)]
         tokens = refusal_tokens(
             [token for token, was in zip(said, refused, strict=True) if was],
             [token for token, was in zip(said, refused, strict=True) if not was],

@@ -31,19 +31,22 @@ def studies(study: Study) -> tuple[Study, ...]:
     return found
 
 
-def side_by_side(study: Study, measure: Callable[[Study], pd.DataFrame]) -> pd.DataFrame:
+def side_by_side(
+    study: Study, measure: Callable[[Study], pd.DataFrame], *, own: pd.DataFrame | None = None
+) -> pd.DataFrame:
     """Measure each model.
 
     Args:
         study: whose model comes first.
         measure: from a study to a tidy table.
+        own: what it gave for the study itself, where it was called before.
 
     Returns:
         model, then the columns of `measure`.
     """
     tables = []
     for one in studies(study):
-        table = measure(one).copy()
+        table = (measure(one) if own is None or one is not study else own).copy()
         table.insert(0, "model", one.mllm.name)
         tables.append(table)
     return pd.concat(tables, ignore_index=True)

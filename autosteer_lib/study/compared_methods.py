@@ -41,7 +41,7 @@ def refusal_direction(study: Study) -> RefusalDirection:
         "refusal-direction",
         RefusalDirection.load,
         lambda: RefusalDirection(most_kl=None, fewest=_fewest(study)).fit(
-            study.mllm, texts, settings=study.settings, judge=study.judge
+            study.mllm, texts, settings=study.settings, judge=study.judge, answers=study.own_answers
         ),
         profile=_SECTIONS,
         prompts=_all(texts),
@@ -55,7 +55,7 @@ def adasteer(study: Study, data: ComparedData) -> AdaSteer:
         AdaSteer.load,
         lambda: AdaSteer(
             rejection_strengths=(1.0,), compliance_strengths=(1.0,), fewest=_fewest(study) // 2
-        ).fit(study.mllm, data.texts, settings=study.settings, judge=study.judge),
+        ).fit(study.mllm, data.texts, settings=study.settings, judge=study.judge, answers=study.own_answers),
         profile=_SECTIONS,
         prompts=_all(data.texts),
     )
@@ -87,7 +87,12 @@ def k_steering(study: Study) -> KSteering:
 
     def fit() -> KSteering:
         labels = behaviour_labels(
-            mllm, texts, settings=study.settings, judge=study.judge, fewest=_fewest(study)
+            mllm,
+            texts,
+            settings=study.settings,
+            judge=study.judge,
+            fewest=_fewest(study),
+            answers=study.own_answers,
         )
         return KSteering(seed=study.seed).fit(mllm, labels, batch_size=study.settings.batch_size)
 
@@ -104,7 +109,7 @@ def answer_detector(study: Study, data: ComparedData) -> AnswerDetector:
 
     def fit() -> AnswerDetector:
         harmful, harmless = judged_answers(
-            mllm, data.exchanges, judge=_Unrefused(study.judge), settings=settings
+            mllm, data.exchanges, judge=_Unrefused(study.judge), settings=settings, answers=study.own_answers
         )
         states = study.artefacts.build / "states"
         return AnswerDetector(seed=study.seed).fit(
@@ -127,7 +132,7 @@ def transfer(study: Study, source: Study, data: ComparedData) -> ActivationTrans
             seed=study.seed,
         ).fit(
             source.mllm, study.mllm, texts, mapping_texts=_all(data.texts), settings=settings, judge=study.judge,
-            cache=study.artefacts.build / "states",
+            answers=study.own_answers, cache=study.artefacts.build / "states",
         )  # fmt: skip
 
     return study.kept(
@@ -143,7 +148,12 @@ def transfer(study: Study, source: Study, data: ComparedData) -> ActivationTrans
 def _last_layer(study: Study) -> int:
     texts, mllm, size = study.text_data.texts, study.mllm, study.settings.batch_size
     refused, accepted = keep_by_behaviour(
-        mllm, texts, settings=study.settings, judge=study.judge, fewest=_fewest(study)
+        mllm,
+        texts,
+        settings=study.settings,
+        judge=study.judge,
+        fewest=_fewest(study),
+        answers=study.own_answers,
     )
     vectors = TextCentroids.of(study.outputs(refused), study.outputs(accepted)).difference
     reach = steering_reach(

@@ -68,13 +68,13 @@ def chosen_accuracy(fitted: FittedProbers) -> pd.DataFrame:
     return wide.reset_index().rename_axis(columns=None).sort_values("layer", ignore_index=True)
 
 
-def accuracy_by_layer(study: Study) -> pd.DataFrame:
+def accuracy_by_layer(fitted: FittedProbers) -> pd.DataFrame:
     """Each layer's prober, at its chosen epoch, on the training pairs, the held-out pairs and every twinned set.
 
     Returns:
         layer, series (a set), rate.
     """
-    wide = chosen_accuracy(fit_probers(study)).drop(columns="epoch")
+    wide = chosen_accuracy(fitted).drop(columns="epoch")
     return wide.melt(id_vars="layer", var_name="series", value_name="rate")
 
 

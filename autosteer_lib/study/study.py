@@ -39,6 +39,7 @@ from autosteer_lib.profiles import DEFAULT_PROFILE, Profile, load_profile
 from autosteer_lib.prompts import Prompt
 from autosteer_lib.provenance import library_hash, repository_root
 from autosteer_lib.readings import Reading
+from autosteer_lib.recorded_answers import OwnAnswersOnRecord
 from autosteer_lib.refusal_head import RefusalHead
 from autosteer_lib.safesteer_readings import SafeSteerReading
 from autosteer_lib.sas import candidate_layers, safety_awareness_score, select_layer
@@ -127,6 +128,11 @@ class Study:
         return OneByOne() if cluster is None else shared(cluster)
 
     @property
+    def own_answers(self) -> OwnAnswersOnRecord:
+        """What the undefended model answers, for fits."""
+        return OwnAnswersOnRecord(records=self.artefacts.build / "records" / "answers", answerer=self.answerer)
+
+    @property
     def layers(self) -> tuple[int, ...]:
         """Layers that are probed, as the profile says."""
         every = candidate_layers(self.mllm.layers)
@@ -169,13 +175,9 @@ class Study:
 
     def prober(self, *, reading: Reading | None = None, **changes: Any) -> SafetyProber:
         """An unfitted prober with the profile's hyper-parameters."""
-        reading, p = reading or self.paper_reading, self.profile.prober
+        reading = reading or self.paper_reading
         settings: dict[str, Any] = {
-            "width": p.width,
-            "epochs": p.epochs,
-            "lr": p.lr,
-            "weight_decay": p.weight_decay,
-            "batch_size": p.batch_size,
+            **self.profile.prober.model_dump(exclude={"held_out"}),
             "seed": self.seed,
             "output": reading.prober_output,
             "checkpoint": reading.prober_checkpoint,
@@ -185,13 +187,8 @@ class Study:
     def head(self, *, reading: Reading | None = None, **changes: Any) -> RefusalHead:
         """An unfitted Refusal Head with the profile's hyper-parameters."""
         reading = reading or self.paper_reading
-        h = self.profile.head
         settings: dict[str, Any] = {
-            "epsilon": h.epsilon,
-            "lr": h.lr,
-            "weight_decay": h.weight_decay,
-            "epochs": h.epochs,
-            "batch_size": h.batch_size,
+            **self.profile.head.model_dump(exclude={"refusal_text"}),
             "seed": self.seed,
             "checkpoint": reading.head_checkpoint,
         }
@@ -235,6 +232,7 @@ class Study:
                 clips=data.clips,
                 settings=self.settings,
                 judge=self.text_judge,
+                answers=self.own_answers,
                 cache=self.artefacts.build / "states",
             ),
         )

@@ -116,10 +116,11 @@ def connect(cluster: Cluster) -> str:
                 log_to_driver=False,  # the actors' words stay in Ray's logs: a notebook's output must not change
                 logging_level=logging.ERROR,
             )
-        except (ConnectionError, RuntimeError) as error:
+        except (ConnectionError, RuntimeError, ray.exceptions.RayError) as error:
             raise CannotScaleOut(
                 f"no Ray can be had at {cluster.address!r} ({' '.join(str(error).split())[:300]}); start one "
-                "(`ray start --head`), correct RAY_ADDRESS, or use RAY=1 for one of this machine alone"
+                "(`ray start --head`), correct RAY_ADDRESS, or use RAY=1 for one of this machine alone. One that asks for "
+                "a token: set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN to what it was started with"
             ) from error
     return context.dashboard_url or ""
 

@@ -18,9 +18,13 @@ RAY="$PWD/.venv/bin/ray" PY="$PWD/.venv/bin/python"
 
 # Nothing is to leave the cluster, and two jobs on one node must not meet in /tmp/ray.
 export RAY_USAGE_STATS_ENABLED=0 HF_HUB_OFFLINE=1 PYTHONPATH="$PWD"
+# A secret of this job's own: who reaches a Ray without one can run anything there. Ray would take one that it finds at
+# home for the head alone (2.60), and then turn the other nodes away.
+export RAY_AUTH_MODE=token RAY_AUTH_TOKEN=$("$PY" -c 'import secrets; print(secrets.token_hex(32))')
 FOLDER="/tmp/ray-$SLURM_JOB_ID"           # short: the paths of Ray's sockets may have 107 characters
 
-HEAD=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+# awk reads to the end, where `head` would close the pipe on scontrol, and pipefail end the job
+HEAD=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | awk 'NR == 1')
 HEAD_IP=$(srun --nodes=1 --ntasks=1 --nodelist="$HEAD" hostname --ip-address | awk '{ print $1 }')
 PORT=$((20000 + SLURM_JOB_ID % 20000))     # its own for every job, should two share the head's node
 GPUS=${SLURM_GPUS_ON_NODE:-0}

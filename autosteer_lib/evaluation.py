@@ -14,8 +14,9 @@ How answers that are missing are made, and what becomes of rows that cannot be a
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -138,11 +139,14 @@ def comparison_table(
     """
     known = _defined(frame, measure)
     table = rates_by(known, [by, "defence"], measure=measure)
+    # Open verdicts stay in: paired prompts must be the same ones, and those that lack one of two are dropped there.
+    outcomes = {
+        place: rows.set_index("prompt_id")[measure]
+        for place, rows in frame.groupby([by, "defence"], sort=False, dropna=False)
+    }
     tests = [
-        _against_baseline(
-            frame[frame[by] == row[by]], str(row["defence"]), measure=measure, baseline=baseline
-        )
-        for _, row in table.iterrows()
+        _against_baseline(outcomes, place, str(defence), baseline=baseline)
+        for place, defence in zip(table[by], table["defence"], strict=True)
     ]
     table = table.join(pd.DataFrame(tests, index=table.index))
     return table.assign(p_holm=holm(table["p"].tolist()))
@@ -216,11 +220,11 @@ def _row(
     }  # fmt: skip
 
 
-def _against_baseline(rows: pd.DataFrame, defence: str, *, measure: str, baseline: str) -> dict[str, float]:
-    outcomes = {
-        name: rows[rows["defence"] == name].set_index("prompt_id")[measure] for name in (baseline, defence)
-    }
-    before, after = outcomes[baseline], outcomes[defence]
+def _against_baseline(
+    outcomes: Mapping[Any, pd.Series], place: Hashable, defence: str, *, baseline: str
+) -> dict[str, float]:
+    after = outcomes[place, defence]
+    before = outcomes.get((place, baseline), after.iloc[:0])
     if before.empty or not before.index.sort_values().equals(after.index.sort_values()):
         raise ValueError(
             f"{defence} ({len(after)} prompts) and {baseline} ({len(before)}) were not measured on the same prompts; "

@@ -20,7 +20,7 @@ pytest.importorskip("ray", reason="the extra `ray` is not installed")
 import ray
 from ray.cluster_utils import Cluster as SeveralNodes
 
-from autosteer_lib.answerers import OneByOne
+from autosteer_lib.answerers import Batch, OneByOne
 from autosteer_lib.artefacts import Artefacts
 from autosteer_lib.defences.undefended import Undefended
 from autosteer_lib.evaluation import FailedRows
@@ -197,3 +197,16 @@ def test_a_node_that_goes_costs_its_batches_and_no_answer(
     remover.join()
     assert len(nodes.worker_nodes) == 0
     pd.testing.assert_frame_equal(frame, table(organism, asked, {"Orig.": Undefended()}, tmp_path / "serial"))
+
+
+def test_few_batches_under_many_defences_go_out_in_parts() -> None:
+    rows = {f"defence {number}": (0, number) for number in range(5)}
+    batches = [Batch(prompts=(), missing=rows) for _ in range(3)]
+    lots = on_ray._lots(batches, wanted=8)
+    assert [len(lot.batch.missing) for lot in lots] == [2, 2, 1] * 3
+    assert [lot.number for lot in lots] == [0] * 3 + [1] * 3 + [2] * 3
+    for number in range(3):
+        parts = [lot.batch.missing for lot in lots if lot.number == number]
+        assert {name: part[name] for part in parts for name in part} == rows
+    assert [lot.batch for lot in on_ray._lots(batches, wanted=2)] == batches  # enough as they are
+    assert len(on_ray._lots(batches, wanted=100)) == 15

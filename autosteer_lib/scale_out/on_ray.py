@@ -1,6 +1,7 @@
 """OnRay: an `Answerer` whose batches are answered by Ray actors, each with the model loaded once.
 
     driver    plans the batches, keeps `AHEAD` of them with every actor, is the only one that writes records
+              few batches under many defences are handed out in parts, a part for some of the defences
     actor     encodes and answers a batch under its defences; out-of-memory is halved there, as in one process
 
 That the driver alone writes has three reasons: nodes need no disk in common, the records' order of events is one
@@ -32,6 +33,7 @@ from autosteer_lib.models import MLLM
 from autosteer_lib.scale_out.cluster import CannotScaleOut, Cluster, connect, import_ray
 from autosteer_lib.scale_out.remote_desk import Grounds, RemoteDesk, Task, with_pixels
 
+LOTS = 8  # an actor, at least: the last ones to end then differ by an eighth, not by half of the work
 AHEAD = 2  # batches with an actor: one under way, one that it finds when it is done
 TRIES = 3  # actors that may die over one batch, and actors in a row that may die before they are ready
 _WORD_SECONDS = 300.0  # without any actor, after which a person should hear of it: a 7B loads in less
@@ -75,15 +77,17 @@ class OnRay:
         connect(self.cluster)
         threads = torch.get_num_threads()
         needs = self.cluster.needs(device=mllm.device.type, threads=threads)
+        actors = self.cluster.size(needs)
+        lots = _lots(batches, wanted=LOTS * actors)
         crew = _Crew(
-            size=min(self.cluster.size(needs), len(batches)),
+            size=min(actors, len(lots)),
             needs=needs,
             task=Task(origin=mllm.origin, defences=defences, settings=settings, seed=seed, threads=threads),
             grounds=Grounds.of(mllm, defences),
             resident=self._resident,
         )
         try:
-            yield from _handed_out(crew, batches)
+            yield from _handed_out(crew, lots)
         finally:
             self._resident = crew.dismiss()
 
@@ -100,9 +104,21 @@ def shared(cluster: Cluster) -> OnRay:
     return OnRay(cluster)
 
 
-def _handed_out(crew: _Crew, batches: Sequence[Batch]) -> Generator[Answered, None, None]:
-    """Keep every actor supplied until all batches are done."""
-    lots = [_Lot(number=number, batch=batch, of=len(batches)) for number, batch in enumerate(batches)]
+def _lots(batches: Sequence[Batch], *, wanted: int) -> list[_Lot]:
+    """The batches, each in as many parts as make `wanted` in all, or one a defence; rows stay together."""
+    parts = -(-wanted // max(1, len(batches)))
+    lots = []
+    for number, batch in enumerate(batches):
+        names = list(batch.missing)
+        size = -(-len(names) // parts)
+        for start in range(0, len(names), size):
+            some = {name: batch.missing[name] for name in names[start : start + size]}
+            lots.append(_Lot(number=number, batch=replace(batch, missing=some), of=len(batches)))
+    return lots
+
+
+def _handed_out(crew: _Crew, lots: Sequence[_Lot]) -> Generator[Answered, None, None]:
+    """Keep every actor supplied until all lots are done."""
     waiting = deque(lots)
     while waiting or crew.busy:
         for member in crew.ready:
@@ -132,7 +148,7 @@ def _failed(lot: _Lot, death: Exception) -> list[Answered]:
 
 @dataclass(eq=False)
 class _Lot:
-    """A batch on its way."""
+    """A batch, or its part under some of the defences, on its way."""
 
     number: int
     batch: Batch

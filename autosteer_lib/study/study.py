@@ -130,7 +130,9 @@ class Study:
     @property
     def own_answers(self) -> OwnAnswersOnRecord:
         """What the undefended model answers, for fits."""
-        return OwnAnswersOnRecord(records=self.artefacts.build / "records" / "answers", answerer=self.answerer)
+        return OwnAnswersOnRecord(
+            records=self.artefacts.build / "records" / "answers", answerer=self.answerer
+        )
 
     @property
     def layers(self) -> tuple[int, ...]:

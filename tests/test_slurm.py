@@ -6,6 +6,7 @@ down what it is given, and how many nodes and actors the Ray has that it is told
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -103,6 +104,7 @@ def submitted(allocation: dict[str, str], *arguments: str) -> subprocess.Complet
             code = -1
         finally:
             end_steps(job)
+            shutil.rmtree(f"/tmp/ray-{JOB}", ignore_errors=True)  # where the script has its Ray write
     output, errors = (path.read_text() for path in said)
     return subprocess.CompletedProcess(job.args, code, output, errors)
 

@@ -248,5 +248,6 @@ def _case(prompt: Prompt, row: pd.Series, defence: str) -> dict[str, object]:
         "before_verdict": verdict(row["unsafe", "Orig."], row["refused", "Orig."]),
         "after": row["answer", defence],
         "after_verdict": verdict(row["unsafe", defence], row["refused", defence]),
-        "gate_score": row["gate_score", defence],
+        # Later digits depend on the rows that shared its batch, and so on which notebook asked first.
+        "gate_score": round(float(row["gate_score", defence]), 4),
     }

@@ -141,7 +141,7 @@ def comparison_table(
     table = rates_by(known, [by, "defence"], measure=measure)
     # Open verdicts stay in: paired prompts must be the same ones, and those that lack one of two are dropped there.
     outcomes = {
-        place: rows.set_index("prompt_id")[measure]
+        place: pd.Series(rows[measure].array, index=rows["prompt_id"])
         for place, rows in frame.groupby([by, "defence"], sort=False, dropna=False)
     }
     tests = [
@@ -232,9 +232,10 @@ def _against_baseline(
         )
     if defence == baseline:
         return {"change": 0.0, "gained": 0, "lost": 0, "p": float("nan")}
-    both = pd.DataFrame({"before": before, "after": after.loc[before.index]}).dropna()
-    test = mcnemar(both["before"].astype(bool).tolist(), both["after"].astype(bool).tolist())
-    change = (test.gained - test.lost) / len(both) if len(both) else float("nan")
+    after = after.loc[before.index]
+    both = (before.notna() & after.notna()).to_numpy()
+    test = mcnemar(before[both].astype(bool).tolist(), after[both].astype(bool).tolist())
+    change = (test.gained - test.lost) / both.sum() if both.any() else float("nan")
     return {"change": change, "gained": test.gained, "lost": test.lost, "p": test.p}
 
 

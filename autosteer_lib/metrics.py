@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from scipy.stats import binomtest
@@ -55,11 +56,7 @@ class Rate:
         return self.interval()[1]
 
     def interval(self, confidence: float = CONFIDENCE) -> tuple[float, float]:
-        if not self.n:
-            return float("nan"), float("nan")
-        bounds = binomtest(self.successes, self.n).proportion_ci(confidence, method="wilson")
-        # rounding can leave a bound at −1e-17 or a hair beyond the rate itself when k is 0 or n
-        return min(max(float(bounds.low), 0.0), self.value), max(min(float(bounds.high), 1.0), self.value)
+        return _wilson(self.successes, self.n, confidence) if self.n else (float("nan"), float("nan"))
 
     def as_row(self) -> dict[str, float | int]:
         """rate, low, high, n: the columns that tables and figures share."""
@@ -90,8 +87,7 @@ def mcnemar(a: Sequence[bool], b: Sequence[bool]) -> McNemar:
             f"defences the same prompts in the same order"
         )
     gained, lost = int((~first & second).sum()), int((first & ~second).sum())
-    changed = gained + lost
-    return McNemar(gained, lost, float(binomtest(gained, changed, 0.5).pvalue) if changed else 1.0)
+    return McNemar(gained, lost, _sign_test(gained, gained + lost))
 
 
 @dataclass(frozen=True)
@@ -167,6 +163,20 @@ def true_positive_rate_at(
     values, labels = _scored(scores, positive)
     fpr, tpr, _ = roc_curve(labels, values, drop_intermediate=False)
     return float(tpr[fpr <= false_positive_rate].max())
+
+
+# A table asks for the same few counts hundreds of times, and scipy takes a millisecond for each.
+@cache
+def _wilson(successes: int, n: int, confidence: float) -> tuple[float, float]:
+    bounds = binomtest(successes, n).proportion_ci(confidence, method="wilson")
+    # rounding can leave a bound at −1e-17 or a hair beyond the rate itself when k is 0 or n
+    rate = successes / n
+    return min(max(float(bounds.low), 0.0), rate), max(min(float(bounds.high), 1.0), rate)
+
+
+@cache
+def _sign_test(gained: int, changed: int) -> float:
+    return float(binomtest(gained, changed, 0.5).pvalue) if changed else 1.0
 
 
 def _outcomes(values: Iterable[bool], name: str) -> np.ndarray:

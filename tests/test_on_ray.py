@@ -179,6 +179,18 @@ def test_a_study_uses_the_ray_that_the_driver_tells_of(
         replace(cluster, actors=3).size({"CPU": 1.0})
 
 
+def test_actors_that_were_summoned_are_those_that_answer(
+    answerer: OnRay, organism: MLLM, asked: list[Prompt], tmp_path: Path
+) -> None:
+    answerer.close()
+    answerer.summon(organism)
+    answerer.summon(organism)  # of no effect: they are there
+    summoned = list(answerer._resident)
+    assert len(summoned) == 2
+    table(organism, asked[:2], {"Orig.": Undefended()}, tmp_path / "a", answerer=answerer)
+    assert {id(actor) for actor in answerer._resident} == {id(actor) for actor in summoned}
+
+
 def test_a_node_that_goes_costs_its_batches_and_no_answer(
     nodes: SeveralNodes, answerer: OnRay, organism: MLLM, asked: list[Prompt], tmp_path: Path
 ) -> None:

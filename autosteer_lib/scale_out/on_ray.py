@@ -55,6 +55,22 @@ class OnRay:
         self.cluster = cluster or Cluster()
         self._resident: list[Any] = []  # actors that wait for the next evaluation
 
+    def summon(self, mllm: MLLM) -> None:
+        """Let the actors start while this process does other work, which `answered` then finds at hand.
+
+        A process takes seconds to import torch and transformers, and fits come before the first answers.
+
+        Args:
+            mllm: on whose kind of device they are to work. They load it, or another, when they are told what to do.
+
+        Raises:
+            CannotScaleOut: no Ray, or too little room.
+        """
+        connect(self.cluster)
+        if not self._resident:
+            needs = self._needs(mllm)
+            self._resident = [_started(needs) for _ in range(self.cluster.size(needs))]
+
     def answered(
         self,
         mllm: MLLM,
@@ -75,14 +91,19 @@ class OnRay:
                 f"{mllm.name} was put together in memory, so no actor can load it; save it to a folder and `load` that"
             )
         connect(self.cluster)
-        threads = torch.get_num_threads()
-        needs = self.cluster.needs(device=mllm.device.type, threads=threads)
+        needs = self._needs(mllm)
         actors = self.cluster.size(needs)
         lots = _lots(batches, wanted=LOTS * actors)
         crew = _Crew(
             size=min(actors, len(lots)),
             needs=needs,
-            task=Task(origin=mllm.origin, defences=defences, settings=settings, seed=seed, threads=threads),
+            task=Task(
+                origin=mllm.origin,
+                defences=defences,
+                settings=settings,
+                seed=seed,
+                threads=torch.get_num_threads(),
+            ),
             grounds=Grounds.of(mllm, defences),
             resident=self._resident,
         )
@@ -91,11 +112,20 @@ class OnRay:
         finally:
             self._resident = crew.dismiss()
 
+    def _needs(self, mllm: MLLM) -> dict[str, float]:
+        return self.cluster.needs(device=mllm.device.type, threads=torch.get_num_threads())
+
     def close(self) -> None:
         """Let the actors go, and with them what they hold."""
         for actor in self._resident:
             import_ray().kill(actor)
         self._resident = []
+
+
+def told() -> OnRay | None:
+    """The one that the driver told this process of (`make reproduce RAY=1`), if it did."""
+    cluster = Cluster.from_environment()
+    return None if cluster is None else shared(cluster)
 
 
 @cache
@@ -236,15 +266,7 @@ class _Crew:
     def _employ(self, actor: Any = None) -> _Member:
         resident = actor is not None
         if actor is None:
-            environment = {name: os.environ[name] for name in _HANDED_ON if name in os.environ}
-            # threads are the actor's to set; this is for libraries that look at nothing else
-            environment["OMP_NUM_THREADS"] = str(torch.get_num_threads())
-            remote = self._ray.remote(RemoteDesk).options(
-                num_cpus=self._needs["CPU"],
-                num_gpus=self._needs.get("GPU", 0),
-                runtime_env={"env_vars": environment},
-            )
-            actor = remote.remote()
+            actor = _started(self._needs)
         return _Member(actor=actor, preparing=actor.prepare.remote(self._task), resident=resident)
 
     def _welcome(self, member: _Member) -> None:
@@ -313,6 +335,16 @@ class _Crew:
             errors.RayActorError, errors.WorkerCrashedError, errors.NodeDiedError, errors.ObjectLostError,
             errors.OutOfMemoryError,
         )  # fmt: skip
+
+
+def _started(needs: Mapping[str, float]) -> Any:
+    """A new actor, which is there before it is ready."""
+    environment = {name: os.environ[name] for name in _HANDED_ON if name in os.environ}
+    # threads are the actor's to set; this is for libraries that look at nothing else
+    environment["OMP_NUM_THREADS"] = str(torch.get_num_threads())
+    remote = import_ray().remote(RemoteDesk)
+    resources = {"num_cpus": needs["CPU"], "num_gpus": needs.get("GPU", 0)}
+    return remote.options(**resources, runtime_env={"env_vars": environment}).remote()
 
 
 def _cause(error: Any) -> str:

@@ -4,8 +4,7 @@
     study.mllm  study.data  study.states(prompts)  study.autosteer()  study.evaluate(…)
     study.table(frame, "name", …)   study.figure(figure, "name", tables=[…])   study.verify("name")
 
-What is computed is kept in build/<profile>, keyed by all that it depends on; so a notebook can be run alone, in any
-order, or twice, and does only what is missing.
+What is computed is kept in build/<profile>, keyed by all that it depends on: a notebook does only what is missing.
 """
 
 from __future__ import annotations
@@ -43,8 +42,7 @@ from autosteer_lib.recorded_answers import OwnAnswersOnRecord
 from autosteer_lib.refusal_head import RefusalHead
 from autosteer_lib.safesteer_readings import SafeSteerReading
 from autosteer_lib.sas import candidate_layers, safety_awareness_score, select_layer
-from autosteer_lib.scale_out.cluster import Cluster
-from autosteer_lib.scale_out.on_ray import shared
+from autosteer_lib.scale_out.on_ray import told
 from autosteer_lib.sites import resid_post, resid_pre
 from autosteer_lib.study.fitted_once import Part, fitted_once
 from autosteer_lib.study.probe_data import probe_data
@@ -88,7 +86,10 @@ class Study:
     @cached_property
     def mllm(self) -> MLLM:
         """The model, loaded when it is first needed."""
-        return self._load(add_generation_prompt=self.profile.model.add_generation_prompt)
+        mllm = self._load(add_generation_prompt=self.profile.model.add_generation_prompt)
+        if on_ray := told():
+            on_ray.summon(mllm)  # its actors start while this process fits
+        return mllm
 
     @cached_property
     def beside(self) -> tuple[Study, ...]:
@@ -124,8 +125,7 @@ class Study:
     @cached_property
     def answerer(self) -> Answerer:
         """Who makes the answers: this process, or the Ray that the driver tells of (`make reproduce RAY=1`)."""
-        cluster = Cluster.from_environment()
-        return OneByOne() if cluster is None else shared(cluster)
+        return told() or OneByOne()
 
     @property
     def own_answers(self) -> OwnAnswersOnRecord:

@@ -30,7 +30,7 @@ export JUPYTER_PREFER_ENV_PATH := 1
 export PYTHONPATH := $(CURDIR)$(if $(PYTHONPATH),:$(PYTHONPATH))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup system plan fetch scale-out rehearse reproduce verify test lint unit notebooks lab organism bench publish lock clean distclean
+.PHONY: help setup system plan fetch scale-out rehearse reproduce verify test lint unit notebooks lab organism replicates bench publish lock clean distclean
 .SUFFIXES:
 
 help:
@@ -42,6 +42,7 @@ help:
 	@echo 'make fetch       download it, checked and resumable; ARGS=--families: a checkpoint of each family too'
 	@echo 'make rehearse    PROFILE=paper: its own notebooks on shrunken models and stand-in rows, before anything is downloaded'
 	@echo 'make organism    train a shipped model again and hold it to its bounds; MODEL=chameleon: the second one'
+	@echo 'make replicates  train a shipped model under other seeds too and measure the methods on each: half an hour of a core each'
 	@echo 'make bench       measure speed and memory; results as JSON in bench/results'
 	@echo 'make publish     maintainers: run, then commit-ready tables, figures and executed notebooks'
 	@echo 'make lint        ruff, mypy and notebook hygiene only'
@@ -133,6 +134,9 @@ endif
 # Threads that wait for one another sleep: beside other work, spinning ones made a training twenty times slower.
 organism: $(READY)
 	OMP_WAIT_POLICY=passive GOMP_SPINCOUNT=0 $(PY) -m autosteer_lib.organism --model '$(MODEL)' $(ARGS)
+
+replicates: $(READY)
+	@$(PY) -m autosteer_lib.replicates --model '$(MODEL)' $(ARGS)
 
 bench: $(READY)
 	$(PY) -m bench --profile '$(PROFILE)' $(ARGS)

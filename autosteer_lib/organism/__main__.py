@@ -13,20 +13,20 @@ import argparse
 import hashlib
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
-from autosteer_lib.models import load
-from autosteer_lib.organism import model_card
-from autosteer_lib.organism.bounds import Measured, measure
+from autosteer_lib.organism.bounds import Measured
 from autosteer_lib.organism.organisms import ORGANISMS
-from autosteer_lib.organism.pipeline import train_organism
+from autosteer_lib.organism.pipeline import SHIPPED_SEED
+from autosteer_lib.organism.whole_training import place, train
 
 _SHIPPED = Path(__file__).parents[2] / "data" / "organisms"
 
 
-def _report(rows: list[Measured]) -> bool:
+def _report(rows: Sequence[Measured]) -> bool:
     print(f"\n{'measure':<22}{'surface':<14}{'measured':>9}   bound")
     for row in rows:
         bound = f"{row.bound.low:g}–{row.bound.high:g} %" if row.bound else "none"
@@ -38,38 +38,41 @@ def _report(rows: list[Measured]) -> bool:
 def _compare(folder: Path, shipped_folder: Path) -> str:
     """Is it the shipped model again? Weights are compared bit for bit."""
     ours, shipped = (
-        hashlib.sha256((place / "model.safetensors").read_bytes()).hexdigest()[:16]
-        for place in (folder, shipped_folder)
+        hashlib.sha256((where / "model.safetensors").read_bytes()).hexdigest()[:16]
+        for where in (folder, shipped_folder)
     )
     if ours == shipped:
         return f"the weights are the shipped ones, bit for bit (sha256 {ours}…)"
     return (
-        f"the weights (sha256 {ours}…) are not the shipped ones ({shipped}…): another recipe, or a machine or torch "
-        "that adds floats in another order; the bounds above say whether the model is as good"
+        f"the weights (sha256 {ours}…) are not the shipped ones ({shipped}…): another seed or recipe, or a machine or "
+        "torch that adds floats in another order; the bounds above say whether the model is as good"
     )
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m autosteer_lib.organism", description=__doc__)
     parser.add_argument("--model", choices=sorted(ORGANISMS), default="llava_onevision")
-    parser.add_argument("--out", type=Path, help="where it is trained; build/organisms/<model> if left out")
+    parser.add_argument(
+        "--out", type=Path, help="where it is trained; a folder in build/organisms if left out"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=SHIPPED_SEED, help="of the training; the shipped one has %(default)s"
+    )
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--threads", type=int, help="of the CPU; those of the shipped one if left out")
     parser.add_argument(
         "--ship", action="store_true", help="replace the shipped model if it keeps its bounds"
     )
     arguments = parser.parse_args()
     organism, shipped = ORGANISMS[arguments.model], _SHIPPED / arguments.model
-    out: Path = arguments.out or Path("build/organisms") / arguments.model
-    torch.set_num_threads(organism.threads)
-    out.mkdir(parents=True, exist_ok=True)
-    folder = out / "model"
-    model = train_organism(organism, out=out, device=torch.device(arguments.device))
-    model.to("cpu").save_pretrained(folder)
-    organism.architecture.build_processor().save_pretrained(folder)
-    shutil.copy(out / "training.json", folder / "training.json")
-    rows = measure(load(folder))
-    model_card.write(folder, rows, architecture=organism.architecture)
-    kept = _report(rows)
+    trained = train(
+        organism,
+        out=arguments.out or place(arguments.model, seed=arguments.seed),
+        device=torch.device(arguments.device),
+        seed=arguments.seed,
+        threads=arguments.threads,
+    )
+    folder, kept = trained.folder, _report(trained.measured)
     if shipped.is_dir() and not arguments.ship:
         print(f"\n{_compare(folder, shipped)}")
     if not kept:

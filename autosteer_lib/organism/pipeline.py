@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -25,7 +25,7 @@ from transformers import PreTrainedModel
 from autosteer_lib.organism.organisms import Organism
 from autosteer_lib.organism.training import train_stage
 
-SEED = 0
+SHIPPED_SEED = 0  # what the organisms in data/ were trained with; others are replicates (study/replicates.py)
 
 
 class _Curves:
@@ -33,7 +33,17 @@ class _Curves:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.log: dict[str, object] = json.loads(path.read_text()) if path.exists() else {}
+        self.log: dict[str, dict[str, Any]] = json.loads(path.read_text()) if path.exists() else {}
+
+    def require(self, *, seed: int) -> None:
+        """Raises ValueError if what was trained here so far had another seed."""
+        for stage, log in self.log.items():
+            found = log.get("seed", SHIPPED_SEED)
+            if found != seed:
+                raise ValueError(
+                    f"{self.path.parent} holds stage {stage!r} of a training with seed {found}, and seed {seed} was asked "
+                    "for; give another folder (--out), or remove that one"
+                )
 
     def keep(self, stage: str, losses: list[tuple[int, float]], **facts: object) -> None:
         rounded = [[step, round(loss, 4)] for step, loss in losses]
@@ -65,13 +75,19 @@ def _with_progress(
     return losses, facts or {}, time.perf_counter() - began
 
 
-def train_organism(organism: Organism, *, out: Path, device: torch.device) -> PreTrainedModel:
+def train_organism(
+    organism: Organism, *, out: Path, device: torch.device, seed: int = SHIPPED_SEED
+) -> PreTrainedModel:
     """Train, or go on training, in `out`; writes each stage's weights and training.json there.
 
     Args:
         organism: which, with its settings.
-        out: a folder of this training alone.
+        out: a folder of this training alone, under one seed.
         device: where to train.
+        seed: of the first weights and of all that is drawn for training; the world stays the same.
+
+    Raises:
+        ValueError: the folder holds a training under another seed.
     """
     architecture, curves = organism.architecture, _Curves(out / "training.json")
     processor, tokenizer = architecture.build_processor(), architecture.build_tokenizer()
@@ -82,26 +98,29 @@ def train_organism(organism: Organism, *, out: Path, device: torch.device) -> Pr
     def finished(name: str) -> bool:
         return (stage_folder(name) / "model.safetensors").exists() and name in curves.log
 
+    curves.require(seed=seed)
+
     def resume(name: str) -> PreTrainedModel:
         print(f"{name}: done before, going on from {stage_folder(name)}")
         return type(model).from_pretrained(stage_folder(name)).to(device)
 
-    model = architecture.build_model(seed=SEED).to(device)
+    model = architecture.build_model(seed=seed).to(device)
     for i, seeing in enumerate(organism.seeing, 1):
         name = "see" if i == 1 else f"see_{i}"
         if finished(name):
             model = resume(name)
             continue
-        see = partial(architecture.learn_to_see, model, recipe=seeing, seed=SEED + i)
+        # Of no other round of any replicate.
+        see = partial(architecture.learn_to_see, model, recipe=seeing, seed=100 * seed + i)
         losses, facts, seconds = _with_progress(name, seeing.steps, see)
         model.save_pretrained(stage_folder(name))
-        curves.keep(name, losses, held_out=facts, recipe=asdict(seeing), seconds=round(seconds))
+        curves.keep(name, losses, held_out=facts, recipe=asdict(seeing), seed=seed, seconds=round(seconds))
     for i, settings in enumerate(organism.stages):
         if finished(settings.stage):
             model = resume(settings.stage)
             continue
         # A generator a stage, so that a resumed run draws what an uncut one would.
-        rng = np.random.default_rng([SEED, i])
+        rng = np.random.default_rng([seed, i])
         train = partial(
             train_stage, architecture, model, tokenizer, settings=settings, recipe=organism.shares, rng=rng
         )
@@ -109,5 +128,5 @@ def train_organism(organism: Organism, *, out: Path, device: torch.device) -> Pr
         model.save_pretrained(stage_folder(settings.stage))
         processor.save_pretrained(stage_folder(settings.stage))
         shares = {**asdict(settings), **asdict(organism.shares)}
-        curves.keep(settings.stage, losses, recipe=shares, seconds=round(seconds))
+        curves.keep(settings.stage, losses, recipe=shares, seed=seed, seconds=round(seconds))
     return model

@@ -26,6 +26,7 @@ from autosteer_lib.plotting.stated_sums import stated_against_cells
 from autosteer_lib.plotting.states import centred_states, project_states, state_pca
 from autosteer_lib.plotting.sweeps import asr_over_epsilon, lines_by_layer, sweep
 from autosteer_lib.plotting.training import training_curves
+from autosteer_lib.plotting.trainings import rates_of_trainings
 
 __all__ = [
     "Plane",
@@ -53,6 +54,7 @@ __all__ = [
     "rate_table",
     "rates_by_surface",
     "rates_of_models",
+    "rates_of_trainings",
     "refusal_by_layer",
     "refusal_by_neutral_images",
     "refusal_by_strength",

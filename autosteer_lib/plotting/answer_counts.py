@@ -27,21 +27,19 @@ def cells_by_size(table: pd.DataFrame, *, expected: int, expected_label: str = "
     axes.plot(table["n"], table["by_chance"], color=NEUTRAL, linestyle="--", linewidth=1.2, label="by chance")
     best = table.iloc[int(table["possible"].to_numpy().argmax())]
     other = table[table["n"] == expected].iloc[0]
+    right = float(table["n"].max())
+    margin = 0.015 * (right - float(table["n"].min()))
     for row, colour, marker, name, lift in (
         (best, HARMFUL, "o", "best", 0),
         (other, "black", "s", expected_label, 16),  # above the crowd of other n
     ):
         axes.plot(row["n"], row["possible"], color=colour, marker=marker, linestyle="")
-        line = {"arrowstyle": "-", "color": colour, "linewidth": 0.8, "relpos": (1.0, 0.0)}
-        axes.annotate(
-            f"{name}: n = {int(row['n'])}, {int(row['possible'])} of {int(row['cells'])}",
-            (row["n"], row["possible"]),
-            xytext=(row["n"] - (0 if lift else 12), row["possible"] + lift),
-            ha="right",
-            va="center",
-            color=colour,
-            arrowprops=line if lift else None,
-        )
+        text = f"{name}: n = {int(row['n'])}, {int(row['possible'])} of {int(row['cells'])}"
+        height = row["possible"] + lift
+        if lift:  # it ends at the frame: further left the line of the best n would cross it
+            axes.vlines(row["n"], row["possible"], height - 1.5, color=colour, linewidth=0.8)
+        place = right + 3 * margin if lift else row["n"] - margin
+        axes.text(place, height, text, ha="right", va="center", color=colour)
     axes.set_ylim(0, float(table["cells"].max()) + 2)
     axes.set_xlabel("answers a subset, n")
     axes.set_ylabel("printed rates that n can give")

@@ -42,9 +42,9 @@ def fall_on_clean_rows(table: pd.DataFrame, *, label: str = "fall of attack succ
         axes.axhline(0, color=NEUTRAL, linewidth=0.8)
         names = [f"{t:.1f}\n{n}" for t, n in zip(rows["threshold"], rows["n"], strict=True)]
         axes.set_xticks(list(places), names)
-        axes.set_xlabel("likeness to a training query from which\nrows are set aside; rows left")
+        axes.set_xlabel("set aside: rows at least so alike to a\ntraining query; below, the rows left")
         axes.set_title(model)
-        axes.set_ylim(-60, 103)
+        axes.set_ylim(min(-60.0, float(table["least"].min()) - 8), 103)
     panels[0].set_ylabel(label)
     handles, names = panels[0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside upper left", ncols=3)

@@ -15,6 +15,7 @@ from matplotlib.patches import Patch
 
 from autosteer_lib.plotting.style import (
     VERDICT_COLOURS,
+    WIDTH,
     grid_shape,
     new_figure,
     one_row_each,
@@ -29,7 +30,9 @@ LABELS = {
     "off topic": "off topic",
     "safe": "answered rightly",
 }
+STACKED = ("unsafe", "safe", "off topic", "refused")  # from the left, in bars and legend
 ROW_HEIGHT = 0.21  # inches a bar: 9 pt names never touch
+LETTER, NUMBER = 0.07, 0.18  # inches: a letter of a name; two digits with a hair of space around them
 
 
 @styled
@@ -52,18 +55,20 @@ def endings_by_variant(frame: pd.DataFrame, *, over: str = "variant", columns: i
     # "attacks, image"; "attacks, mm_safetybench/typo" is longer than its panel
     titles = [name.replace(", ", ",\n").replace("/", "\n/") for name in sets]
     lines = max(2, *(title.count("\n") + 1 for title in titles))
+    # Long names leave narrow panels, whose short bars have no room for a number.
+    panel = (WIDTH - LETTER * max(len(str(name)) for name in variants)) / columns - 0.3
     figure = new_figure(0.4 + rows * (0.35 + 0.15 * lines + ROW_HEIGHT * len(variants)))
     grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
     for index, axes in enumerate(grid.flat):
         if index >= len(sets):
             axes.set_visible(False)
             continue
-        _bars(axes, frame[frame["set"] == sets[index]], variants, over=over)
+        _bars(axes, frame[frame["set"] == sets[index]], variants, over=over, least=NUMBER / panel)
         axes.set_title(titles[index])
         last_of_column = index + columns >= len(sets)
         axes.tick_params(labelbottom=last_of_column)
         axes.set_xlabel("answers (%)" if last_of_column else "")
-    present = [ending for ending in LABELS if ending in set(frame["ending"])]
+    present = [ending for ending in STACKED if ending in set(frame["ending"])]
     figure.legend(
         handles=[Patch(color=_colour(ending), label=LABELS[ending]) for ending in present],
         loc="outside upper left", ncols=len(present), handlelength=1.2, columnspacing=1.4,
@@ -71,14 +76,14 @@ def endings_by_variant(frame: pd.DataFrame, *, over: str = "variant", columns: i
     return figure
 
 
-def _bars(axes: Axes, table: pd.DataFrame, variants: Sequence[str], *, over: str) -> None:
+def _bars(axes: Axes, table: pd.DataFrame, variants: Sequence[str], *, over: str, least: float) -> None:
     for row, variant in enumerate(variants):
         here = table[table[over] == variant].set_index("ending")["rate"]
         left = 0.0
-        for ending in ("unsafe", "safe", "off topic", "refused"):
+        for ending in STACKED:
             width = float(here.get(ending, 0.0))
             axes.barh(row, width, left=left, height=0.74, color=_colour(ending), linewidth=0)
-            if width >= 0.2:  # narrower than its number otherwise
+            if width >= least:  # narrower than its number otherwise
                 axes.text(
                     left + width / 2, row, f"{100 * width:.0f}", ha="center", va="center",
                     color="black" if ending == "off topic" else "white",

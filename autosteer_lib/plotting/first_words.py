@@ -35,7 +35,9 @@ NAMES = {
 
 
 @styled
-def first_word_scores(frame: pd.DataFrame, *, label: str = "probe's score s after the word") -> Figure:
+def first_word_scores(
+    frame: pd.DataFrame, *, label: str = "probe's score s after the word: mean, 10th to 90th percentile"
+) -> Figure:
     """Draw surfaces × words.
 
     Args:

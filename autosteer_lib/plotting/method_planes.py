@@ -79,7 +79,9 @@ def method_planes(
     for axes, plane in zip(panels, planes, strict=False):
         _draw(axes, plane)
         first = axes is panels[0] or axes is panels[columns * (list(panels).index(axes) // columns)]
-        percent_axis(axes, label=f"{y_label}\nlower is better" if first else "")
+        # a paper's rates can be so low that on the whole axis they were one dot
+        highest = float(plane.table["y"].max()) if plane.reported else 1.0
+        percent_axis(axes, label=f"{y_label}\nlower is better" if first else "", highest=highest)
         axes.grid(True, axis="both")
         axes.set_title(plane.title)
     for axes in panels[len(planes) :]:

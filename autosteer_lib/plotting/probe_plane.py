@@ -41,6 +41,8 @@ def probe_planes(points: pd.DataFrame, *, columns: int = 2, panel_height: float 
         raise ValueError(f"kind {unknown} is not known; allowed: {list(KIND_COLOURS)}")
     panels = list(dict.fromkeys(points["panel"]))
     markers = surface_markers(points["surface"])
+    if "questions" in markers:  # of no surface: one marker, whatever else is drawn
+        markers["questions"] = "p"
     rows, columns = grid_shape(len(panels), columns=columns)
     figure = new_figure(0.75 + rows * panel_height)
     grid = figure.subplots(rows, columns, squeeze=False)

@@ -96,7 +96,7 @@ def rate_panel(
 
 
 def _value(axes: Axes, x: float, y: float, rate: float) -> None:
-    """Write the rate right of its interval, or left of the axis' end where there is no room."""
+    """Write the rate right of its interval, or beyond the axis' end where there is no room."""
     if np.isnan(rate):
         return
     room = x < 0.86

@@ -16,14 +16,19 @@ ROW_HEIGHT = 0.25  # inches
 
 
 @styled
-def stated_against_cells(table: pd.DataFrame, *, label: str = "printed, less what its cells give") -> Figure:
+def stated_against_cells(
+    table: pd.DataFrame,
+    *,
+    label: str = "printed less what its cells give\n(points; multiples where × stands)",
+) -> Figure:
     """Draw the differences.
 
     Args:
-        table: columns paper, where, what, stated (a number or its text), low, high.
+        table: columns paper, where, what, rule ("multiple" or one whose unit is a point), stated (a number or its text),
+            low, high.
         label: of the x axis.
     """
-    require(table, ["paper", "where", "what", "stated", "low", "high"], figure="stated_against_cells")
+    require(table, ["paper", "where", "what", "rule", "stated", "low", "high"], figure="stated_against_cells")
     figure = new_figure(0.7 + ROW_HEIGHT * len(table))
     axes = figure.subplots()
     places = np.arange(len(table))
@@ -34,10 +39,13 @@ def stated_against_cells(table: pd.DataFrame, *, label: str = "printed, less wha
     axes.hlines(places, stated - high, stated - low, color=HARMFUL, linewidth=4)
     axes.plot(stated - middle, places, linestyle="", marker="o", color=HARMFUL, zorder=3)
     axes.axvline(0, color=NEUTRAL, linewidth=0.8)
-    for place, text, given, end in zip(places, table["stated"], middle, stated - middle, strict=True):
+    signs = ["×" if rule == "multiple" else "" for rule in table["rule"]]
+    for place, text, sign, given, end in zip(
+        places, table["stated"], signs, middle, stated - middle, strict=True
+    ):
         digits = len(str(text).partition(".")[2])
         axes.annotate(
-            f"{text} for {given:.{digits + 1}f}", (max(end, 0.0), place), xytext=(8, 0),
+            f"{sign}{text} for {sign}{given:.{digits + 1}f}", (max(end, 0.0), place), xytext=(8, 0),
             textcoords="offset points", va="center", color=NEUTRAL, annotation_clip=False,
         )  # fmt: skip
     columns = zip(table["paper"], table["where"], table["what"], strict=True)

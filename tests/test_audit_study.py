@@ -8,7 +8,7 @@ import pytest
 
 from autosteer_lib.mars_readings import MarsReading
 from autosteer_lib.plotting import cells_by_size, fall_on_clean_rows, stated_against_cells
-from autosteer_lib.study import Study, audit, audit_open, audit_sizes, audit_sums, report
+from autosteer_lib.study import Study, audit, audit_open, audit_sizes, audit_sums, audit_things, report
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +102,25 @@ def test_own_test_prompts_are_in_no_fit(study: Study) -> None:
     repeats = audit.own_repeats(study)
     assert repeats["n"].sum() == len(study.data.tests)
     assert (repeats["distinct_words"] <= repeats["distinct"]).all()
+
+
+def test_intervals_over_things_are_wide_where_the_thing_decides(study: Study) -> None:
+    attacks = study.data.test(group="attack")
+    things = pd.Series([p.metadata["thing"] for p in attacks])
+    frame = pd.DataFrame(
+        {
+            "prompt_id": [p.id for p in attacks],
+            "group": "attack",
+            "surface": [p.surface for p in attacks],
+            "defence": "Orig.",
+            "unsafe": things == things.mode()[0],
+        }
+    ).assign(refused=False, correct=None)
+    found = _one(audit_things.by_things(study, frame), surface="all")
+    assert found["things"] == things.nunique()
+    assert found["n"] == len(attacks)
+    assert found["design"] > 1
+    assert found["low_things"] <= found["low"] <= found["rate"] <= found["high"] <= found["high_things"]
 
 
 def test_a_prompt_that_was_fitted_on_would_be_found(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -124,7 +124,7 @@ def sweep(
     if chosen is not None:
         mark_value(axes, chosen, chosen_label or f"{chosen:g}", above=True)
     handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper left", ncols=min(len(labels), 3), handlelength=1.8)
+    figure.legend(handles, labels, loc="outside upper left", ncols=min(len(labels), 4), handlelength=1.8)
     return figure
 
 

@@ -324,6 +324,28 @@ def test_the_star_is_where_the_gap_is_largest() -> None:
             assert f"★ layer {layer}: +" in title
 
 
+def test_a_gap_within_the_intervals_has_no_star() -> None:
+    near = _by_layer().assign(rate=lambda t: np.where(t["harmful"], 0.03, 0.0), low=0.0, high=0.1)
+    for axes in plotting.refusal_by_layer(near).axes[: len(SURFACES)]:
+        assert [line for line in axes.lines if line.get_marker() == "*"] == []
+        assert axes.get_title(loc="left").endswith("no clear gap: +3 at most")
+
+
+def test_scores_that_coincide_are_both_seen() -> None:
+    same = _scores().assign(value=lambda t: np.where(t["score"] == "sum", t["value"], 1.0))
+    widths = [line.get_linewidth() for line in plotting.layer_scores_and_sum(same).axes[0].lines[:3]]
+    assert widths == sorted(set(widths), reverse=True)
+
+
+def test_panels_of_unequal_length_have_rows_of_one_height() -> None:
+    many = _categories().rename(columns={"category": "surface"})
+    few = many[many["surface"].isin(["1-kind", "2-kind", "3-kind"])]
+    ours, theirs = plotting.rates_by_surface(few, reported=many).axes
+    heights = [axes.get_position().height / rows for axes, rows in ((ours, 3), (theirs, 13))]
+    assert heights[0] == pytest.approx(heights[1])
+    assert ours.get_position().y1 == pytest.approx(theirs.get_position().y1)
+
+
 def test_layers_that_would_be_drawn_twice_are_refused() -> None:
     twice = pd.concat([_by_layer(), _by_layer().assign(alpha=2.0)])
     with pytest.raises(ValueError, match=r"one row for each surface, harmful, layer.*choose"):
@@ -396,7 +418,7 @@ def test_ablation_draws_each_variant_and_the_full_method_s_line() -> None:
         )
         full = here.loc[here["variant"] == "full", "rate"].tolist()
         assert full * 2 in [_xs(line) for line in _coloured(axes, MEASURE_COLOURS[measure])]
-        assert axes.get_xlabel() == f"{measure} (%)"
+        assert axes.get_xlabel() == f"{measure}\n(%)"
     with pytest.raises(ValueError, match="full method 'MARS' is not among the variants"):
         plotting.ablation_dots(_variants(), full="MARS")
 

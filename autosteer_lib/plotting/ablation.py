@@ -121,7 +121,7 @@ def _panel(
     axes.set_ylim(len(variants) - 0.5, -0.5)
     for boundary in range(1, len(variants)):
         axes.axhline(boundary - 0.5, color="#E6E6E6", linewidth=0.8)
-    percent_axis(axes, which="x", label=f"{measure} (%)")
+    percent_axis(axes, which="x", label=f"{measure}\n(%)")
 
 
 def _value(axes: Axes, rate: float, row: float) -> None:

@@ -3,8 +3,9 @@
     h̄ = h + α ⟨h, d̂⟩ d̂      d̂ the refusal direction of texts
 
 Over layers the message is the gap between harmful and harmless requests, so both are lines of one panel and the
-layer where they lie furthest apart has a star. Over strengths it is what a stronger push costs, so wanted refusals,
-unwanted ones and utility stand side by side. What the paper shows is hatched and in a panel of its own.
+layer where they lie furthest apart has a star, unless their intervals meet even there. Over strengths it is what a
+stronger push costs, so wanted refusals, unwanted ones and utility stand side by side. What the paper shows is hatched
+and in a panel of its own.
 """
 
 from __future__ import annotations
@@ -63,7 +64,8 @@ def refusal_by_layer(frame: pd.DataFrame, *, label: str = "refused (%)", columns
             line = here[here["harmful"].astype(bool) == harmful]
             line_with_band(axes, line, x="layer", y="rate", colour=colour, marker=marker)
         size = f", {sample_size(here)}" if "n" in here else ""
-        axes.set_title(f"{surfaces[index]}{size}\n{_star(axes, here)}")
+        # The title stands higher than elsewhere: a star at 100 % reaches over the panel's edge.
+        axes.set_title(f"{surfaces[index]}{size}\n{_star(axes, here)}", pad=10)
         last_of_column = index + columns >= len(surfaces)
         axes.set_xlabel(_layer_label(frame) if last_of_column else "")
         axes.tick_params(labelbottom=last_of_column)
@@ -131,6 +133,9 @@ def _star(axes: Axes, table: pd.DataFrame) -> str:
         return "no gap at any layer"
     best = int(np.nanargmax(gap.to_numpy(dtype=float)))
     layer, height = float(gap.index.to_numpy()[best]), float(sides[True].to_numpy()[best])
+    here = table[table["layer"] == layer].assign(harmful=table["harmful"].astype(bool)).set_index("harmful")
+    if here["low"][True] <= here["high"][False]:
+        return f"no clear gap: {100 * gap.max():+.0f} at most"
     axes.plot(
         [layer], [height], linestyle="", marker="*", markersize=14, color="#F0C000",
         markeredgecolor="black", markeredgewidth=0.9, zorder=4,

@@ -91,7 +91,7 @@ def _threshold(axes: Axes, threshold: float, *, log_odds: bool) -> None:
         ha="center", va="bottom",
     )  # fmt: skip
     axes.annotate(
-        "fires",
+        "opens",
         (1.0, 1.0),
         xycoords="axes fraction",
         xytext=(10, 3),

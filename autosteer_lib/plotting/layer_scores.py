@@ -12,7 +12,6 @@ from autosteer_lib.plotting.style import (
     METHOD_COLOURS,
     NEUTRAL,
     layer_axis,
-    line_with_band,
     new_figure,
     one_row_each,
     require,
@@ -23,6 +22,8 @@ from autosteer_lib.plotting.style import (
 SUM = "sum"
 # Tol, "muted", without its two for harmful and harmless.
 LOOKS = {"consistency": ("#332288", "o"), "separability": ("#999933", "s"), "margin": ("#CC6677", "^")}
+# Points, one for each score: with few candidates lines coincide, and a wide one is seen on both sides of a thin one.
+WIDTHS = (4.2, 2.6, 1.2)
 
 
 @styled
@@ -45,16 +46,18 @@ def layer_scores_and_sum(frame: pd.DataFrame, *, title: str = "") -> Figure:
     (layer,) = chosen
     figure = new_figure(3.9)
     above, below = figure.subplots(2, 1, sharex=True)
-    for name, (colour, marker) in LOOKS.items():
-        line_with_band(
-            above,
-            frame[frame["score"] == name],
-            x="layer",
-            y="value",
-            colour=colour,
-            marker=marker,
+    for (name, (colour, marker)), width in zip(LOOKS.items(), WIDTHS, strict=True):
+        line = frame[frame["score"] == name].sort_values("layer")
+        above.plot(
+            line["layer"],
+            line["value"],
             label=name,
+            color=colour,
+            marker=marker,
+            linewidth=width,
+            markersize=4 + width,
         )
+    above.margins(y=0.1)
     scaled = frame.loc[frame["score"] != SUM, "value"].between(-1e-6, 1 + 1e-6).all()
     above.set_ylabel("score, scaled\nto 0–1" if scaled else "score")
     above.grid(True, axis="y")

@@ -53,7 +53,7 @@ def rates_by_surface(
     methods = in_house_order(name for table in tables for name in table["defence"])
     rows = [table["surface"].nunique() for table in tables]
     figure = new_figure(0.95 + max(rows) * (ROW_HEIGHT * len(methods) + 0.12))
-    panels = figure.subplots(1, len(tables), squeeze=False)[0]
+    panels = list(figure.subplots(1, len(tables), squeeze=False)[0])
     rate_panel(panels[0], rates, methods=methods, hollow=False, title=title, label=label)
     if reported is not None:
         rate_panel(panels[1], reported, methods=methods, hollow=True, title=reported_title, label=label)
@@ -62,7 +62,18 @@ def rates_by_surface(
         for name in methods
     ]
     figure.legend(handles=handles, loc="outside upper left", ncols=min(len(methods), 5), handletextpad=0.2)
+    _rows_of_one_height(figure, panels, rows)
     return figure
+
+
+def _rows_of_one_height(figure: Figure, panels: Sequence[Axes], rows: Sequence[int]) -> None:
+    """Shorten the panel of fewer rows from below: stretched, its dots would lie too far apart to be compared."""
+    figure.draw_without_rendering()  # lays the panels out
+    figure.set_layout_engine("none")
+    for axes, count in zip(panels, rows, strict=True):
+        box = axes.get_position()
+        height = box.height * count / max(rows)
+        axes.set_position((box.x0, box.y1 - height, box.width, height))
 
 
 def rate_panel(

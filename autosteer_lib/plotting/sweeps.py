@@ -42,6 +42,7 @@ GROUP_LOOKS = {
 # For series with no look of their own (outcomes, models): condition colours, then more of Tol's.
 SERIES_COLOURS = ("#882255", "#44AA99", "#332288", "#999933", "#AA4499", "#117733", "#CC6677")
 SERIES_MARKERS = ("o", "s", "D", "^", "v", "P", "X")
+SHORT = 15  # letters: four names of so many stand beside each other in a page's width
 
 
 @styled
@@ -124,7 +125,8 @@ def sweep(
     if chosen is not None:
         mark_value(axes, chosen, chosen_label or f"{chosen:g}", above=True)
     handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper left", ncols=min(len(labels), 3), handlelength=1.8)
+    room = 4 if max(map(len, labels)) <= SHORT else 3
+    figure.legend(handles, labels, loc="outside upper left", ncols=min(len(labels), room), handlelength=1.8)
     return figure
 
 

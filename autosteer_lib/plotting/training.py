@@ -61,7 +61,9 @@ def training_curves(
             _milestones(panels[1, column], here, names, label=milestone_label if first else "")
         panels[-1, column].set_xlim(-0.03 * steps[column], 1.03 * max(steps[column], 1))
         panels[-1, column].set_xlabel(x_label)
-        panels[-1, column].xaxis.set_major_locator(MaxNLocator(nbins=2, integer=True))
+        panels[-1, column].xaxis.set_major_locator(
+            MaxNLocator(nbins=2 if len(stages) > 1 else 8, integer=True)
+        )
     if names:
         handles = [
             Line2D([], [], color=colour, marker=marker, label=name)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from autosteer_lib.rehearsal.__main__ import main, prepare
 from autosteer_lib.rehearsal.checkpoint import CONTEXT, released_checkpoint
 from autosteer_lib.rehearsal.profile import SIZES, TEXTS, family_of
 from autosteer_lib.rehearsal.rows import write_sets
-from autosteer_lib.study import Study, three_columns
+from autosteer_lib.study import Study, outcome, three_columns
 
 ROOT = Path(__file__).parents[1]
 FAMILY = "llava_onevision"  # the paper profile's own
@@ -128,6 +129,9 @@ def test_notebooks_run_under_the_paper_profile(
     unread = rates.query("judge == 'WildGuard' and group == 'attack'")
     assert unread["n"].tolist() == [0, 0, 0], "a judge that nobody could read is seen"
     assert (unread["open"] > 0).all()
+    (official,) = [r for r in outcome.readings(study).values() if not r.add_generation_prompt]
+    assert study.paper_reading.add_generation_prompt, "else the code's choice of token would stand for the paper's"
+    assert official == replace(study.paper_reading, add_generation_prompt=False)
     usefulness = study.artefacts.read("mars_utility")
     assert "mm_vet" not in set(usefulness["surface"]), "its answers are graded, and nobody here does"
     columns = three_columns.three_columns(study).set_index(["paper", "set", "method"])

@@ -55,6 +55,7 @@ class Artefacts:
         self.profile = profile
         self.facts = dict(facts or {})
         self._provenance: Provenance | None = None
+        self._left_out: dict[str, str] = {}
 
     @classmethod
     def open(
@@ -77,6 +78,7 @@ class Artefacts:
         tolerance: float | Mapping[str, float] = 0.0,
         reason: str = "",
         volatile: bool = False,
+        empty: str = "",
     ) -> pd.DataFrame:
         """Write `table` (its columns, not its index) as CSV and return it for display.
 
@@ -87,6 +89,8 @@ class Artefacts:
                 column (`"*"` for the rest).
             reason: why that much may differ; required as soon as a tolerance is not zero.
             volatile: published but never compared (timings, memory).
+            empty: why there may be no rows, on other models or prompts; a table without any is then not written, and
+                this is printed instead.
         """
         _check_name(name)
         bounds = {ANY_COLUMN: float(tolerance)} if isinstance(tolerance, int | float) else dict(tolerance)
@@ -108,6 +112,10 @@ class Artefacts:
                 f"table {name}: its index carries information that the CSV would lose; "
                 "call reset_index() (drop=True if it has no meaning)"
             )
+        if empty and table.empty:
+            self._left_out[name] = empty
+            print(f"no table {name}: {empty}")
+            return table
         text = table.to_csv(index=False, float_format=f"%.{DIGITS}g", lineterminator="\n")
         entry = {
             "rows": len(table),
@@ -179,6 +187,9 @@ class Artefacts:
         committed = Committed(self.committed, build=self.build, profile=self.profile)
         entries = build_entries(self.build, "table")
         for name in names:
+            if name in self._left_out and name not in entries:
+                print(f"{name}: not written, {self._left_out[name]}")
+                continue
             if name not in entries:
                 raise ValueError(f"table {name} was not written; there are: {', '.join(entries) or 'none'}")
             verdict = verify_table(

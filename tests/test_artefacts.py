@@ -114,6 +114,21 @@ def test_a_figure_stands_beside_its_numbers(artefacts, rates, tables):
         artefacts.figure(_figure(), "plot", tables=tables)
 
 
+def test_a_table_without_rows_says_why_instead(artefacts, rates, capsys):
+    nothing = artefacts.table(rates[:0], "things", empty="no thing is named here")
+    artefacts.verify("things")
+    assert nothing.empty
+    assert not (artefacts.build / "tables" / "things.csv").exists()
+    assert capsys.readouterr().out.splitlines() == [
+        "no table things: no thing is named here",
+        "things: not written, no thing is named here",
+    ]
+    artefacts.table(rates, "things", empty="no thing is named here")
+    pd.testing.assert_frame_equal(artefacts.read("things"), rates)
+    with pytest.raises(ValueError, match="table others was not written"):
+        artefacts.verify("others")
+
+
 def test_publish_then_verify_reproduces_all(artefacts, rates, capsys):
     artefacts.table(rates, "table1")
     artefacts.verify("table1")

@@ -157,6 +157,8 @@ def test_outcomes_are_counted_by_hand(study: Study) -> None:
     assert set(alone["measure"]) == {"harmful refused", "safe"}, "no rate of twins that nobody asked"
     effect = mars_outcome.prompt_effect(frame)
     assert effect["defence"].tolist() == ["Orig.", "Orig.", "MARS"]
+    asked = frame.query("defence == 'MARS' and group == 'attack'")["surface"].value_counts()
+    assert effect["n"].tolist() == [asked["both"], asked["image"], asked["image"]]
     plane = mars_outcome.plane(frame).set_index("method")
     assert plane.loc["Orig.", "y"] == pytest.approx(
         frame[(frame["defence"] == "Orig.") & (frame["group"] == "attack")]["unsafe"].astype(bool).mean()

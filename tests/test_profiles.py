@@ -42,7 +42,7 @@ def test_every_shipped_profile_loads(name):
 def test_paper_profile_states_the_papers_hyper_parameters():
     paper = load_profile("paper")
     assert paper.model.name == "llava-hf/llava-onevision-qwen2-7b-ov-hf"
-    assert (paper.model.dtype, paper.model.add_generation_prompt) == ("float16", False)
+    assert (paper.model.dtype, paper.model.add_generation_prompt) == ("float16", True)
     prober = paper.prober
     assert (prober.width, prober.epochs, prober.lr, prober.weight_decay, prober.batch_size) == (
         64,

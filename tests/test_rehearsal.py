@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,9 @@ from autosteer_lib.profiles import load_profile
 from autosteer_lib.prompts import Prompt
 from autosteer_lib.rehearsal.__main__ import main, prepare
 from autosteer_lib.rehearsal.checkpoint import CONTEXT, released_checkpoint
-from autosteer_lib.rehearsal.profile import SIZES, TEXTS, family_of
+from autosteer_lib.rehearsal.profile import SIZES, TEXTS, THRESHOLD, family_of
 from autosteer_lib.rehearsal.rows import write_sets
-from autosteer_lib.study import Study, three_columns
+from autosteer_lib.study import Study, outcome, three_columns
 
 ROOT = Path(__file__).parents[1]
 FAMILY = "llava_onevision"  # the paper profile's own
@@ -83,6 +84,8 @@ def test_a_rehearsal_changes_sizes_model_and_judge_alone(rehearsed: Path) -> Non
             found = getattr(getattr(own, section), key)
             if section == "mars" and key in TEXTS:
                 assert found == TEXTS[key]
+            elif section == "gate":
+                assert (key, found) == ("threshold", THRESHOLD)
             elif key in SIZES.get(section, ()):
                 assert found == getattr(getattr(smoke, section), key), f"[{section}] {key}"
             elif section not in ("run", "model", "judges", "data"):
@@ -123,11 +126,26 @@ def test_notebooks_run_under_the_paper_profile(
     study = Study.open(rehearsed, out=tmp_path / "build")
     attacks = study.artefacts.read("table1").query("group == 'attack'")
     assert {"vlsafe", "figstep", "mssbench/chat", "video_safetybench/benign"} <= set(attacks["surface"])
+    gates = study.artefacts.read("mars_gates").query("defence == 'AutoSteer'")
+    assert (gates["rate"] == 1).all(), "so that steered answers are rehearsed"
+    effect = study.artefacts.read("mars_prompt_effect")
+    assert effect["request"].tolist() == ["harmful words", "neutral words", "neutral words"]
+    asked = attacks.query("defence == 'Orig.'").set_index("surface")["n"]
+    assert effect["n"].tolist() == [asked["hades"], asked["hades/neutral"], asked["hades/neutral"]], (
+        "Table 7 is of HADES"
+    )
+    ablated = study.artefacts.read("mars_ablation").query("measure == 'harmful refused'")
+    assert set(ablated["surface"]) == {"hades/neutral", "mssbench/chat"}
     rates = study.artefacts.read("judges_rates")
     assert {"coin", "refusal phrases", "phrases: VLGuard"} <= set(rates["judge"])
     unread = rates.query("judge == 'WildGuard' and group == 'attack'")
     assert unread["n"].tolist() == [0, 0, 0], "a judge that nobody could read is seen"
     assert (unread["open"] > 0).all()
+    (official,) = [r for r in outcome.readings(study).values() if not r.add_generation_prompt]
+    assert study.paper_reading.add_generation_prompt, (
+        "else the code's choice of token would stand for the paper's"
+    )
+    assert official == replace(study.paper_reading, add_generation_prompt=False)
     usefulness = study.artefacts.read("mars_utility")
     assert "mm_vet" not in set(usefulness["surface"]), "its answers are graded, and nobody here does"
     columns = three_columns.three_columns(study).set_index(["paper", "set", "method"])

@@ -1,6 +1,7 @@
 """A study: profiles become prompts, models and fitted parts, once; and its chapters' own algebra."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -80,6 +81,8 @@ def test_the_probed_token_is_the_assistants_header(study: Study) -> None:
     assert end[end["probed"]]["token"].tolist() == ["<assistant>"]
     other = study.model_for(outcome.readings(study)["probed token: end of the user's turn"])
     assert other.add_generation_prompt is False
+    assert other.model is study.mllm.model, "the same weights: a card that holds a 7B model holds it once"
+    assert other.origin == replace(study.mllm.origin, add_generation_prompt=False), "what an actor loads"
 
 
 def test_probers_of_all_layers_are_watched_on_every_twinned_surface(study: Study) -> None:

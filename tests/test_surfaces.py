@@ -11,13 +11,14 @@ from PIL import Image
 from autosteer_lib.benchmarks import BENCHMARKS
 from autosteer_lib.organism.prompt_sets import ATTACKS
 from autosteer_lib.prompts import Prompt
-from autosteer_lib.study import Study, steering
-from autosteer_lib.study.prompt_data import PromptData
+from autosteer_lib.study import Study, mars_ablation, safesteer_ablation, steering
+from autosteer_lib.study.prompt_data import PromptData, group_of
 from autosteer_lib.study.surfaces import (
     IN_SIGHT,
     IN_WORDS,
     SURFACES,
     all_of,
+    either_of,
     first_of,
     kind_of,
     kinds,
@@ -71,6 +72,28 @@ def test_published_sets_stand_for_kinds(study: Study) -> None:
     assert first_of(paper, "image", "typographic", "video") == ["hades/neutral", "figstep"]
     assert first_of(paper, "video") == ["vlsafe"], "none of the kind: the first surface stands for all"
     assert steering.swept(paper) == "vlsafe"
+    assert mars_ablation.sights(paper) == ["hades/neutral", "mssbench/chat"], (
+        "harm in sight, and one with twins"
+    )
+
+
+def test_a_papers_own_set_comes_before_its_kind(study: Study) -> None:
+    every = _on("vlsafe", "figstep", "jailbreakbench", "vlguard/safe_image")
+    every += _on(*(f"mm_safetybench/{part}" for part in ("text", "sd", "typo", "sd_typo")))
+    paper = _with(study, every, twins=["jailbreakbench", "vlguard/safe_image"])
+    table3 = ["mm_safetybench/text", "mm_safetybench/sd", "mm_safetybench/typo"]
+    assert first_of(paper, *safesteer_ablation.KINDS) == table3
+    asked = safesteer_ablation.sweep_prompts(paper)
+    assert [p.surface for p in asked if p.harmful] == table3
+    assert [p.surface for p in asked if not p.harmful and group_of(p) == "benign"] == ["vlguard/safe_image"]
+
+
+def test_names_and_kinds_are_looked_for_in_their_order() -> None:
+    there = ["vlguard/unsafe_image", "hades/neutral", "image"]
+    assert either_of(("hades/neutral", "image"), among=there) == ["hades/neutral"]
+    assert either_of(("hades", "image"), among=there[:2]) == there[:2]
+    assert either_of(("video",), among=there) == []
+    assert mars_ablation.PICTURES[0] in SURFACES["image"]
 
 
 def test_surfaces_of_files_are_told_by_their_first_attack(study: Study) -> None:

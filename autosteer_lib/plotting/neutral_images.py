@@ -44,7 +44,7 @@ def refusal_by_neutral_images(
         reported_title: says which paper and model.
     """
     require(frame, ["neutral_images", "measure", "rate", "low", "high"], figure="refusal_by_neutral_images")
-    panels = [(name or title, part, False) for name, part in surface_panels(frame)]
+    panels = [(f"{title}: {name}" if name else title, part, False) for name, part in surface_panels(frame)]
     if reported is not None:
         require(reported, ["neutral_images", "measure", "rate"], figure="refusal_by_neutral_images")
         panels.append((reported_title, reported, True))

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 from autosteer_lib import reproduce
@@ -23,18 +22,14 @@ from autosteer_lib.rehearsal.checkpoint import released_checkpoint
 from autosteer_lib.rehearsal.profile import family_of, write_rehearsal
 from autosteer_lib.rehearsal.rows import write_sets
 from autosteer_lib.rehearsal.stand_in_judges import write_judges
-from autosteer_lib.rehearsal.tiny_models import NEEDS
 
 
 def prepare(profile: Profile, family: str, *, folder: Path) -> Path:
     """Write all that a rehearsal needs below a folder, and return its profile.
 
     Raises:
-        ValueError: nothing is known of the model's family, or the processor of a family needs a package.
+        ValueError: no stand-in of this family.
     """
-    package = NEEDS.get(family)
-    if package and find_spec(package) is None:
-        raise ValueError(f"the processor of {family} needs the package {package}: install it first")
     model = released_checkpoint(family, folder / "models" / family)
     write_sets([needed.benchmark.name for needed in needed_sets(profile)], folder / "sets")
     judges = write_judges(profile.judges.second, folder / "judges")

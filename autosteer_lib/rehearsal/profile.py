@@ -1,8 +1,9 @@
 """The profile of a rehearsal: another profile's settings with a stand-in model and the sizes of the smoke profile.
 
-Sizes and rates of learning alone are replaced (`SIZES`), so methods, layers, sets, strengths, type of the weights,
-template and placement on devices are those of the profile that is rehearsed. At the papers' rates the head would not
-have moved at all after the few steps of a rehearsal, and its answers would be the undefended model's.
+Sizes, rates of learning (`SIZES`) and the gate's threshold alone are replaced, so methods, layers, sets, strengths,
+type of the weights, template and placement on devices are those of the profile that is rehearsed. At the papers' rates
+the head would not have moved at all after the few steps of a rehearsal, and its answers would be the undefended model's.
+Nor does a prober of random states come near the papers' threshold: no answer would be steered.
 """
 
 from __future__ import annotations
@@ -32,6 +33,9 @@ SIZES: dict[str, tuple[str, ...]] = {
 """Keys that are taken from the smoke profile, by section."""
 TEXTS = {"texts": 40, "validation": 24}
 """Sizes of [mars]: fits need up to ten texts that were refused and ten that were not, and a coin leaves half of each."""
+
+THRESHOLD = 1e-6
+"""Of the gate: it opens on every prompt. That it can stay shut is for the battery to show."""
 
 
 def family_of(name: str) -> str:
@@ -63,6 +67,7 @@ def write_rehearsal(profile: Profile, target: Path, *, model: Path, judges: Path
     for section, keys in SIZES.items():
         content[section] |= {key: smoke[section][key] for key in keys}
     content["mars"] |= TEXTS
+    content["gate"]["threshold"] = THRESHOLD
     content["run"] |= {"description": f"rehearsal of {profile.name} on stand-ins; no number means anything"}
     content["run"]["offline"] = True
     content["model"] |= {"name": str(model), "revision": False, "families": []}

@@ -17,10 +17,22 @@ from autosteer_lib.defences import Defence, Mars, Undefended
 from autosteer_lib.layer_scores import SCORES
 from autosteer_lib.study.layers import labelled
 from autosteer_lib.study.study import Study
+from autosteer_lib.study.surfaces import first_of
 from autosteer_lib.study.sweeps import sweep, sweep_prompts
 from autosteer_lib.trust_region import trust_region_step
 
+PICTURES = ("hades/neutral", "image", "combination")
 FULL, UNDEFENDED = "full", "undefended"  # Table 8's rows, as `mars_paper_numbers.ablation` names them too
+
+
+def sights(study: Study, *, clips: bool = True) -> list[str]:
+    """Surfaces that the ablation is shown on: a harmful picture beside neutral words, and each kind of sight with twins.
+
+    The paper's are the two sides of ViSU, which is among no published sets here; of its own attacks HADES comes nearest,
+    and has no harmless side.
+    """
+    twinned = first_of(study, ("image", "combination"), *(["video"] if clips else []), twins=True)
+    return list(dict.fromkeys([*first_of(study, PICTURES), *twinned]))
 
 
 def variants(study: Study) -> dict[str, Defence]:

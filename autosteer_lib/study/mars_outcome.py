@@ -19,7 +19,7 @@ from autosteer_lib.organism.things import thing
 from autosteer_lib.prompts import Prompt
 from autosteer_lib.study.prompt_data import group_of
 from autosteer_lib.study.study import Study
-from autosteer_lib.study.surfaces import have, kind_of
+from autosteer_lib.study.surfaces import either_of, have
 
 STANDS_FOR: dict[str, tuple[str, ...]] = {
     "ViSU": ("image",),
@@ -101,22 +101,22 @@ def by_category(study: Study, frame: pd.DataFrame) -> pd.DataFrame:
 def prompt_effect(frame: pd.DataFrame) -> pd.DataFrame:
     """Table 7 of MARS: a harmful picture under harmful words, under neutral words, and there with MARS.
 
+    Of HADES the harmful words are its authors', which it has for the last of its six steps.
+
     Returns:
         request, defence, rate, low, high, n.
     """
     cases = (
-        ("harmful words", "both", "Orig."),
-        ("neutral words", "image", "Orig."),
-        ("neutral words", "image", "MARS"),
+        ("harmful words", ("hades", "both"), "Orig."),
+        ("neutral words", ("hades/neutral", "image"), "Orig."),
+        ("neutral words", ("hades/neutral", "image"), "MARS"),
     )
+    attacks = frame[(frame["group"] == "attack") & ~frame["failed"]]
+    there = list(dict.fromkeys(attacks["surface"]))
     rows = []
-    for request, surface, defence in cases:
-        part = frame[
-            (frame["group"] == "attack")
-            & (frame["surface"].map(kind_of) == surface)
-            & (frame["defence"] == defence)
-            & ~frame["failed"]
-        ]
+    for request, wanted, defence in cases:
+        shown = attacks["surface"].isin(either_of(wanted, among=there))
+        part = attacks[shown & (attacks["defence"] == defence)]
         if part.empty:
             continue
         rows.append({"request": request, "defence": defence, **Rate.of(part["refused"].tolist()).as_row()})

@@ -30,7 +30,13 @@ from autosteer_lib.study.study import Study
 from autosteer_lib.study.surfaces import first_of
 
 FULL, NEITHER = "full", "neither"  # Table 3's rows, as `safesteer_paper_numbers.ablation` names them too
-KINDS = ("words", "image", "typographic")  # Table 3's CB, SD, TYPO
+# Table 3's CB (over a blank picture there, over none here), SD and TYPO, and the kind that stands for each.
+KINDS = (
+    ("mm_safetybench/text", "words"),
+    ("mm_safetybench/sd", "image"),
+    ("mm_safetybench/typo", "typographic"),
+)
+HARMLESS = ("vlguard/safe_image", "words")  # Table 1's refusals of harmless requests: those sets have none
 ENDINGS = ("unsafe", "refused", "off topic", "safe")
 _GROUPS = {"attack": "attacks", "utility": "questions", "benign": "twins"}  # in the order of figures
 
@@ -124,14 +130,19 @@ def signs(defence: SafeSteer) -> pd.DataFrame:
 
 
 def sweep_prompts(study: Study) -> list[Prompt]:
-    """The first attacks and twins of Table 3's surfaces, and as many questions, an equal share of each kind."""
+    """The first attacks of Table 3's surfaces, harmless requests, and as many questions, an equal share of each kind.
+
+    The harmless requests are the twins of those surfaces or, where none has any, those of `HARMLESS`.
+    """
     tests, kinds = study.data.tests, study.data.surfaces("utility")
-    surfaces, count = first_of(study, *KINDS), study.profile.safesteer.sweep_tests
-    asked = [p for p in tests if group_of(p) in ("attack", "benign") and p.surface in surfaces]
+    attacked, count = first_of(study, *KINDS), study.profile.safesteer.sweep_tests
+    twinned = [s for s in attacked if s in study.data.surfaces("benign")]
+    surfaces = {"attack": attacked, "benign": twinned or first_of(study, HARMLESS, twins=True)}
+    asked = [p for p in tests if p.surface in surfaces.get(group_of(p), ())]
     questions = [p for p in tests if group_of(p) == "utility"]
     return [
         *first_of_each_set(asked, count),
-        *first_of_each_set(questions, max(1, count // len(kinds))),
+        *first_of_each_set(questions, max(1, count // max(1, len(kinds)))),
     ]
 
 

@@ -19,8 +19,7 @@ from autosteer_lib.study.surfaces import first_of
 
 def swept(study: Study) -> str:
     """The surface of the sweep: VLSafe in the paper's Fig. 6, else the first with harm in words beside a picture."""
-    surfaces = study.data.surfaces("attack")
-    return "vlsafe" if "vlsafe" in surfaces else first_of(study, "words", "image", "text")[0]
+    return first_of(study, ("vlsafe", "words", "image", "text"))[0]
 
 
 def head_history(defence: AutoSteer) -> pd.DataFrame:

@@ -10,7 +10,7 @@ What is computed is kept in build/<profile>, keyed by all that it depends on: a 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -86,7 +86,16 @@ class Study:
     @cached_property
     def mllm(self) -> MLLM:
         """The model, loaded when it is first needed."""
-        mllm = self._load(add_generation_prompt=self.profile.model.add_generation_prompt)
+        model = self.profile.model
+        torch.manual_seed(self.seed)
+        mllm = load(
+            self.profile.model_path(repository_root()),
+            dtype=model.dtype,
+            device=model.device,
+            device_map=model.device_map or None,
+            revision=model.revision or None,
+            add_generation_prompt=model.add_generation_prompt,
+        )
         if on_ray := told():
             on_ray.summon(mllm)  # its actors start while this process fits
         return mllm
@@ -323,22 +332,12 @@ class Study:
         self.artefacts.verify(*names)
 
     def model_for(self, reading: Reading) -> MLLM:
-        """The model under the reading's end of the prompt."""
-        if reading.add_generation_prompt == self.mllm.add_generation_prompt:
+        """The model under the reading's end of the prompt; the weights are the same ones, for a card holds them once."""
+        opened = reading.add_generation_prompt
+        if opened == self.mllm.add_generation_prompt:
             return self.mllm
-        return self._load(add_generation_prompt=reading.add_generation_prompt)
-
-    def _load(self, *, add_generation_prompt: bool) -> MLLM:
-        model = self.profile.model
-        torch.manual_seed(self.seed)
-        return load(
-            self.profile.model_path(repository_root()),
-            dtype=model.dtype,
-            device=model.device,
-            device_map=model.device_map or None,
-            revision=model.revision or None,
-            add_generation_prompt=add_generation_prompt,
-        )
+        origin = self.mllm.origin and replace(self.mllm.origin, add_generation_prompt=opened)
+        return replace(self.mllm, add_generation_prompt=opened, origin=origin)
 
     def _layer_of_highest_sas(self) -> int:
         """Among the profile's own candidates, which a reading does not know."""

@@ -9,8 +9,9 @@
     combination   in neither alone                                      combination · MSSBench, SIUO
     video         in the clip                                           video · Video-SafetyBench
 
-A chapter asks for kinds and gets surfaces that its prompts have, so it names none. A surface of files that has
-another name is told by its first attack: what there is to see, and whether the words say the plain intention.
+A chapter asks for kinds and gets surfaces that its prompts have; all that it names is its paper's own set, before the
+kind that stands for it. A surface of files that has another name is told by its first attack: what there is to see, and
+whether the words say the plain intention.
 """
 
 from __future__ import annotations
@@ -80,16 +81,26 @@ def first_of(study: Study, *wanted: str | tuple[str, ...], twins: bool = False) 
 
     Args:
         study: whose prompts.
-        wanted: kinds; of several in brackets the first that there is.
+        wanted: kinds, or a paper's own set by its surface; of several in brackets the first that there is.
         twins: only surfaces that have twins.
     """
-    benign = set(study.data.surfaces("benign"))
+    benign, among = set(study.data.surfaces("benign")), _among(study, twins=twins)
     chosen = []
     for kind in wanted:
-        either = (kind,) if isinstance(kind, str) else kind
-        found = (sorted(all_of(study, k, twins=twins), key=lambda s: s not in benign) for k in either)
+        found = (
+            [name]
+            if name in among
+            else sorted(all_of(study, name, twins=twins), key=lambda s: s not in benign)
+            for name in ((kind,) if isinstance(kind, str) else kind)
+        )
         chosen += next((some[:1] for some in found if some), [])
-    return chosen or _among(study, twins=twins)[:1]
+    return list(dict.fromkeys(chosen)) or among[:1]
+
+
+def either_of(wanted: Iterable[str], *, among: Collection[str]) -> list[str]:
+    """Of a set's own name and kinds the first that is among the surfaces: itself, or all of the kind."""
+    found = ([name] if name in among else [s for s in among if kind_of(s) == name] for name in wanted)
+    return next((some for some in found if some), [])
 
 
 def have(surfaces: Iterable[str], names: Collection[str]) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from autosteer_lib.rehearsal.tiny_models.qwen3_5 import build_qwen3_5
 from autosteer_lib.rehearsal.tiny_models.qwen_vl import build_qwen2_5_vl, build_qwen3_vl
 from autosteer_lib.rehearsal.tiny_models.smolvlm import build_smolvlm
 
-__all__ = ["BUILDERS", "NEEDS", "SIDE", "Builder"]
+__all__ = ["BUILDERS", "SIDE", "Builder"]
 
 BUILDERS: dict[str, Builder] = {
     "chameleon": build_chameleon,
@@ -31,6 +31,3 @@ BUILDERS: dict[str, Builder] = {
     "qwen3_vl": build_qwen3_vl,
     "smolvlm": build_smolvlm,
 }
-
-NEEDS = {"smolvlm": "num2words"}
-"""Packages that a family's processor cannot do without; where one is missing its tests are skipped."""

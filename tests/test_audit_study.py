@@ -8,7 +8,7 @@ import pytest
 
 from autosteer_lib.mars_readings import MarsReading
 from autosteer_lib.plotting import cells_by_size, fall_on_clean_rows, stated_against_cells
-from autosteer_lib.study import Study, audit, audit_open, audit_sizes, audit_sums, audit_things, report
+from autosteer_lib.study import Study, audit, audit_open, audit_sizes, audit_sums, over_things, report
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +116,7 @@ def test_intervals_over_things_are_wide_where_the_thing_decides(study: Study) ->
             "unsafe": things == things.mode()[0],
         }
     ).assign(refused=False, correct=None)
-    found = _one(audit_things.by_things(study, frame), surface="all")
+    found = _one(over_things.by_things(study, frame), surface="all")
     assert found["things"] == things.nunique()
     assert found["n"] == len(attacks)
     assert found["design"] > 1

@@ -7,7 +7,8 @@ answered wrongly where the right answer is known: else a setting that turns ever
 
 Ties go to the published setting, then to the earlier in the list. The published setting is what paper or code state; a
 layer or a line that a method finds by a rule of its own belongs to it. Each list varies what its method leaves to be
-set by hand: a strength, a threshold, the words. The lists were written before any of them was tried.
+set by hand: a strength, a threshold, the words. The lists were written before any of them was tried, but for one entry:
+AdaSteer's published lines took the place of fitted ones of like height, which are not what its code has.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import TypeAlias
 
 import pandas as pd
 
-from autosteer_lib.adaptive_strength import scaled
+from autosteer_lib.adaptive_strength import ClippedLine, scaled
 from autosteer_lib.defences import (
     ActivationTransfer,
     AdaShieldS,
@@ -39,6 +40,12 @@ from autosteer_lib.study.compared_words import words_for
 from autosteer_lib.study.study import Study
 
 PUBLISHED, CHOSEN = "published", "chosen"
+# AdaSteer's code for Qwen2.5-7B in this library's signs; it has literals for three models, and this family is the one
+# that the three papers defend. A position is a share of the way between two class means, so it has no scale of a model.
+QWEN_LINES = {
+    "rejection": ClippedLine(slope=-0.1, offset=140.0, low=0.0, high=0.2),
+    "compliance": ClippedLine(slope=0.06, offset=50.0, low=-0.4, high=0.6),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -213,10 +220,11 @@ def _steering_with_texts(study: Study, data: ComparedData) -> _Makers:
 
     def adasteer() -> dict[str, Defence]:
         fitted = fits.adasteer(study, data)
-        return {
+        heights = {
             f"heights {reject:g}, {comply:g}": _heights(fitted, reject, comply)
-            for reject, comply in ((0.2, 0.6), (0.2, 0.2), (0.4, 0.2), (0.8, 0.2))
+            for reject, comply in ((0.2, 0.2), (0.4, 0.2), (0.8, 0.2))
         }
+        return {"lines of Qwen2.5-7B": fitted.retuned(**QWEN_LINES), **heights}
 
     def cast() -> dict[str, Defence]:
         fitted = fits.cast(study)
@@ -238,7 +246,7 @@ def _transferred(transfer: ActivationTransfer) -> dict[str, Defence]:
 
 
 def _heights(adasteer: AdaSteer, reject: float, comply: float) -> AdaSteer:
-    """Fitted lines are between 0 and 1; (0.2, 0.6) are the heights of the code's lines for Qwen2.5-7B."""
+    """The lines that were fitted here, which lie between 0 and 1, times two heights."""
     return adasteer.retuned(
         rejection=scaled(adasteer.rejection_line_, reject),
         compliance=scaled(adasteer.compliance_line_, comply),

@@ -119,7 +119,9 @@ def truth_table(frame: pd.DataFrame, *, measure: Measure = "unsafe") -> pd.DataF
 
 
 def _asked(frame: pd.DataFrame, measure: Measure) -> tuple[pd.DataFrame, str]:
-    return (frame[frame["group"] == "attack"], "surface") if measure == "unsafe" else (frame, "group")
+    """The rows that judges are compared on; an answer that several defences gave to a prompt counts once."""
+    once = frame.drop_duplicates(["prompt_id", "answer"])
+    return (once[once["group"] == "attack"], "surface") if measure == "unsafe" else (once, "group")
 
 
 def _judges(frame: pd.DataFrame) -> list[str]:

@@ -1,4 +1,4 @@
-"""Chapter 10: how far the intervals of the organism's rates hold, which count prompts and not the things in them.
+"""Chapter 07: how far the intervals of the organism's rates hold, which count prompts and not the things in them.
 
 The test split has four dangerous things and ten harmless ones; a surface's 120 attacks are about four of them, drawn,
 written or filmed again and again. If a defence stops an attack or not by its thing, 120 answers say little more than

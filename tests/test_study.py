@@ -82,6 +82,7 @@ def test_the_probed_token_is_the_assistants_header(study: Study) -> None:
     other = study.model_for(outcome.readings(study)["probed token: end of the user's turn"])
     assert other.add_generation_prompt is False
     assert other.model is study.mllm.model, "the same weights: a card that holds a 7B model holds it once"
+    assert study.mllm.origin is not None
     assert other.origin == replace(study.mllm.origin, add_generation_prompt=False), "what an actor loads"
 
 

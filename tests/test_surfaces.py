@@ -58,6 +58,9 @@ def test_of_the_organism_each_kind_is_a_surface_of_its_own(study: Study) -> None
     assert all_of(study, *IN_SIGHT) == ["image", "typographic", "video", "combination"]
     assert all_of(study, *IN_WORDS, twins=True) == ["text", "jailbreak", "words"]
     assert steering.swept(study) == "words"
+    assert first_of(study, *safesteer_ablation.KINDS) == ["words", "image", "typographic"]
+    assert mars_ablation.sights(study) == ["image", "video"]
+    assert mars_ablation.sights(study, clips=False) == ["image"]
 
 
 def test_published_sets_stand_for_kinds(study: Study) -> None:

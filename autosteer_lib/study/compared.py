@@ -109,8 +109,8 @@ def by_surface(frame: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         setting, group, surface, defence, measure, rate, low, high, n, change, gained, lost, p, p_holm (over all
-        comparisons of a setting, group and measure). Attacks are there twice, carried out and refused, as what is neither may
-        be noise; so are twins, refused and answered rightly where that is known.
+        comparisons of a setting, group and measure). Attacks are there twice, carried out and refused, as what is
+        neither may be noise; so are twins, refused and answered rightly where that is known.
     """
     return pd.concat([_compared(frame), *_otherwise(frame)], ignore_index=True)
 

@@ -5,8 +5,6 @@ key = SHA-256(code, model, precision, device, processor, prompt, settings, defen
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +15,7 @@ from autosteer_lib.defences.base import Defence
 from autosteer_lib.defences.undefended import Undefended
 from autosteer_lib.generation import GenerationSettings
 from autosteer_lib.models import MLLM
+from autosteer_lib.processor_settings import processor_fingerprint
 from autosteer_lib.prompts import Prompt
 from autosteer_lib.records import code_version, record_key
 from autosteer_lib.shards import Shards
@@ -89,18 +88,6 @@ class OwnAnswersOnRecord:
                     "running again tries it again. If it fails again, leave that prompt out"
                 )
         return [str(record["text"]) for record in found]
-
-
-def processor_fingerprint(mllm: MLLM) -> str:
-    """Hash of picture settings and chat template as they are in memory now, which the files may not say."""
-    processor = mllm.processor
-    settings = [
-        processor.to_json_string(),
-        processor.chat_template,
-        mllm.add_generation_prompt,
-        len(mllm.tokenizer),
-    ]
-    return hashlib.sha256(json.dumps(settings).encode()).hexdigest()
 
 
 def _keys(

@@ -2,8 +2,9 @@
 
     key  = SHA-256 of what was asked for, with which arguments, of which prompts, of which model,
            by which code:
-           words and pixels of each prompt · the checkpoint's files · dtype, kind of device, option
-           of the chat template · the source of the modules that compute it · torch, transformers
+           words and pixels of each prompt · the checkpoint's files · dtype, kind of device · the
+           processor's settings and template · the source of the modules that compute it · torch,
+           transformers
     file = <folder>/<what>-<key>.safetensors
 
 A file is written beside its place and then moved there, so a run that is stopped leaves no half
@@ -25,6 +26,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from autosteer_lib.models import MLLM
+from autosteer_lib.processor_settings import processor_fingerprint
 from autosteer_lib.prompts import Prompt
 
 # The modules between a prompt and its states: a change in one of them may change the states.
@@ -74,7 +76,7 @@ def cache_key(what: str, *, mllm: MLLM, prompts: Sequence[Prompt], arguments: Ma
         "model": mllm.fingerprint,
         "dtype": str(mllm.dtype),
         "device": mllm.device.type,
-        "add_generation_prompt": mllm.add_generation_prompt,
+        "processor": processor_fingerprint(mllm),
         "code": _code_hash(),
         "versions": [torch.__version__, transformers.__version__],
     }

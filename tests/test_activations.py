@@ -234,6 +234,9 @@ def test_all_that_the_states_depend_on_is_in_the_key(
         key(batch_size=3),
         cache_key("answer_states", mllm=tiny, prompts=(prompt,), arguments=arguments),
     ]
+    other_pixels = load(tiny_folder, device="cpu")
+    other_pixels.processor.image_processor.image_mean = [0.0, 0.0, 0.0]
+    keys.append(key(other_pixels))  # the same files: set after loading
     Image.new("RGB", (SIDE, SIDE), "blue").save(picture)
     keys.append(key())
     assert len(set(keys)) == len(keys)

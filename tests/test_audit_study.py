@@ -9,6 +9,7 @@ import pytest
 from autosteer_lib.mars_readings import MarsReading
 from autosteer_lib.plotting import cells_by_size, fall_on_clean_rows, stated_against_cells
 from autosteer_lib.study import Study, audit, audit_open, audit_sizes, audit_sums, over_things, report
+from autosteer_lib.study.compared_data import compared_data
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +95,11 @@ def test_mm_vet_says_nothing_of_questions_outside_the_fit() -> None:
 
 def test_own_test_prompts_are_in_no_fit(study: Study) -> None:
     table = audit.own_splits(study)
-    assert len(table) == 6 * 4
+    assert len(table) == 7 * 4
+    # The world has six role-plays, and the two methods that need texts which get through are fitted on all of them.
+    played = {p.text for p in audit.fitted_on(study)["texts with role-plays (AdaSteer, transfer)"]}
+    assert {p.text for p in compared_data(study).texts.unsafe} <= played
+    assert played > {p.text for p in study.text_data.texts.unsafe}
     assert table["same_prompt"].sum() == 0
     assert (table["same_prompt"] <= table["same_words"]).all()
     probed = table[table["fitted"].str.startswith("probe") & (table["group"] == "utility")]

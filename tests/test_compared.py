@@ -299,12 +299,14 @@ def test_words_of_a_method_differ(words: object) -> None:
         assert len({str(value) for value in found.values()}) == 4
 
 
-def test_holm_is_over_the_comparisons_of_one_setting_and_group(answers: pd.DataFrame) -> None:
+def test_holm_is_over_the_comparisons_of_one_setting_group_and_part(answers: pd.DataFrame) -> None:
     rows = compared.by_surface(answers)
-    for _, part in rows.groupby(["setting", "group", "measure"]):
-        tested = part.dropna(subset="p")
-        smallest = tested.sort_values("p").iloc[0]
-        assert smallest["p_holm"] == pytest.approx(min(1.0, smallest["p"] * len(tested)))
+    keys = ["setting", "group", "measure"]
+    for table, within in ((rows, keys), (compared.overall(answers), [*keys, "surface"])):
+        for _, part in table.groupby(within):
+            tested = part.dropna(subset="p")
+            smallest = tested.sort_values("p").iloc[0]
+            assert smallest["p_holm"] == pytest.approx(min(1.0, smallest["p"] * len(tested)))
     assert all(math.isnan(p) for p in rows[rows["defence"] == BASELINE]["p"])
 
 

@@ -18,8 +18,8 @@ from autosteer_lib.generation import GenerationSettings, Response, respond
 from autosteer_lib.judges import RefusalPhrases, Verdict
 from autosteer_lib.metrics import mcnemar
 from autosteer_lib.models import MLLM
+from autosteer_lib.processor_settings import processor_fingerprint
 from autosteer_lib.prompts import Prompt
-from autosteer_lib.recorded_answers import processor_fingerprint
 from autosteer_lib.refusal_head import RefusalHead
 from autosteer_lib.shards import Shards, read_shards
 

@@ -8,7 +8,9 @@ import pandas as pd
 import pytest
 import torch
 
+from autosteer_lib.models import MLLM
 from autosteer_lib.profiles import load_profile
+from autosteer_lib.prompts import Prompt
 from autosteer_lib.sas import safety_awareness_score
 from autosteer_lib.study import Study, gap, outcome, probing, sas_selection, steering, surfaces
 from autosteer_lib.study.prompt_data import group_of, prompt_data
@@ -61,6 +63,23 @@ def test_a_fitted_defence_is_read_back_and_answers_the_same(study: Study) -> Non
     assert first.fingerprint == second.fingerprint
     folders = [place for place in (study.artefacts.build / "defences").iterdir() if place.is_dir()]
     assert len(folders) == 1
+
+
+def test_a_fit_is_known_by_labels_and_by_the_end_of_the_prompt(study: Study) -> None:
+    prompts, mllm = study.data.refusals, study.mllm
+
+    def folder(mllm: MLLM, *prompts: Prompt) -> Path:
+        return study._fitted_folder("head", mllm, profile={"head"}, prompts=prompts)
+
+    first, *others = prompts
+    folders = [
+        folder(mllm, *prompts),
+        folder(mllm, replace(first, harmful=not first.harmful), *others),
+        folder(mllm, replace(first, surface="smell"), *others),
+        folder(replace(mllm, add_generation_prompt=not mllm.add_generation_prompt), *prompts),
+    ]
+    assert len(set(folders)) == len(folders), "fits read labels, and states are of the last token"
+    assert folder(mllm, replace(first, id="renamed"), *others) == folders[0]
 
 
 def test_another_seed_is_another_defence_on_the_same_prompts(study: Study) -> None:

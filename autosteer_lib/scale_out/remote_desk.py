@@ -19,8 +19,8 @@ from autosteer_lib.answerers import Answered, Batch, Desk
 from autosteer_lib.defences.base import Defence
 from autosteer_lib.generation import GenerationSettings
 from autosteer_lib.models import MLLM, Origin
+from autosteer_lib.processor_settings import processor_fingerprint
 from autosteer_lib.prompts import Prompt, open_images, open_videos
-from autosteer_lib.recorded_answers import processor_fingerprint
 from autosteer_lib.records import code_version
 
 

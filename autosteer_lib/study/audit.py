@@ -20,7 +20,7 @@ from autosteer_lib.audit.likeness import likenesses, load_nearest
 from autosteer_lib.audit.overlap import in_other, repeated, shared
 from autosteer_lib.prompts import Prompt
 from autosteer_lib.study.audit_sizes import SIZES, rates
-from autosteer_lib.study.compared_data import compared_data
+from autosteer_lib.study.compared_data import all_texts, compared_data
 from autosteer_lib.study.prompt_data import group_of
 from autosteer_lib.study.study import Study
 
@@ -240,14 +240,15 @@ def graded_on_training() -> pd.DataFrame:
 
 def fitted_on(study: Study) -> dict[str, tuple[Prompt, ...]]:
     """All prompts that anything of this study is fitted or chosen on, by their use."""
-    pairs, texts = study.data.pairs, study.text_data.texts
+    pairs, texts, compared = study.data.pairs, study.text_data.texts, compared_data(study)
     return {
         "contrast pairs (SAS, prober)": (*pairs.toxic, *pairs.safe),
         "refusal prompts (head)": study.data.refusals,
         "texts (MARS' direction)": (*texts.unsafe, *texts.safe),
         "texts (MARS' layer)": (*texts.validation_unsafe, *texts.validation_safe),
         "probe sets (SafeSteer)": (*study.probe_sets.attacks, *study.probe_sets.harmless),
-        "validation (settings, notebook 08)": compared_data(study).validation,
+        "texts with role-plays (AdaSteer, transfer)": all_texts(compared.texts),
+        "validation (settings, notebook 08)": compared.validation,
     }
 
 

@@ -109,8 +109,8 @@ def by_surface(frame: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         setting, group, surface, defence, measure, rate, low, high, n, change, gained, lost, p, p_holm (over all
-        comparisons of a setting and measure). Attacks are there twice, carried out and refused, as what is neither may
-        be noise; so are twins, refused and answered rightly where that is known.
+        comparisons of a setting, group and measure). Attacks are there twice, carried out and refused, as what is
+        neither may be noise; so are twins, refused and answered rightly where that is known.
     """
     return pd.concat([_compared(frame), *_otherwise(frame)], ignore_index=True)
 
@@ -121,7 +121,8 @@ def overall(frame: pd.DataFrame) -> pd.DataFrame:
     "In sight" counts what nothing but the sight tells: pictures, writing, clips.
 
     Returns:
-        as `by_surface`, with the part in the surface's place ("all", "in sight", "in words or both").
+        as `by_surface`, with the part in the surface's place ("all", "in sight", "in words or both"); p_holm is over
+        the comparisons within a part.
     """
     parts = [frame.assign(surface="all")]
     attacks = frame[frame["group"] == "attack"]

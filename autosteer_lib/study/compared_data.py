@@ -44,7 +44,7 @@ def compared_data(study: Study) -> ComparedData:
     pairs, plain = study.data.pairs, study.text_data.texts
     exchanges = (*pairs.toxic, *pairs.safe, *plain.unsafe, *plain.safe)
     probed = study.probe_sets
-    met = (*exchanges, *study.data.refusals, *_all(texts), *probed.attacks, *probed.harmless)
+    met = (*exchanges, *study.data.refusals, *all_texts(texts), *probed.attacks, *probed.harmless)
     validation = _validation(study, {p.fingerprint for p in met})
     missing = {"attack", "benign"} - {group_of(p) for p in validation}
     if missing:
@@ -101,7 +101,8 @@ def _others(prompts: Sequence[Prompt], met: set[str]) -> list[Prompt]:
     return [p for p in prompts if p.fingerprint not in met]
 
 
-def _all(texts: TextSets) -> tuple[Prompt, ...]:
+def all_texts(texts: TextSets) -> tuple[Prompt, ...]:
+    """Those for the fit and those held out for a choice."""
     return (*texts.unsafe, *texts.safe, *texts.validation_unsafe, *texts.validation_safe)
 
 

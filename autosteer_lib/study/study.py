@@ -301,7 +301,7 @@ class Study:
     def evaluate(
         self, defences: Mapping[str, Defence], prompts: Sequence[Prompt], *, mllm: MLLM | None = None
     ) -> pd.DataFrame:
-        """Answers and verdicts, one row a (defence, prompt), with the prompts' `group` and `thing`."""
+        """Answers and verdicts, one row a (defence, prompt), with the prompts' `group`."""
         frame = evaluate(
             mllm or self.mllm,
             prompts,
@@ -386,13 +386,13 @@ class Study:
             {},
             {
                 "code": library_hash(),  # fitting touches most modules
-                "model": mllm.fingerprint,
+                "model": [mllm.fingerprint, mllm.add_generation_prompt],
                 "dtype": str(mllm.dtype),
                 "device": mllm.device.type,
                 "profile": self.profile.model_dump_json(include=profile),
                 "judge": self.profile.judges.decides,
                 "seed": self.seed,
-                "prompts": [p.fingerprint for p in prompts],
+                "prompts": [(p.fingerprint, p.surface, p.harmful) for p in prompts],
                 **{name: repr(value) for name, value in options.items()},
             },
         )

@@ -209,7 +209,27 @@ def test_toxic_pictures_can_be_left_out_of_the_heads_training(
         (
             'settings_attacks = ["mssbench/chat"]',
             'settings_attacks = ["figstep"]',
-            "settings_attacks has figstep, which another list has too",
+            r"settings_attacks has rows of figstep \(also in attacks\)",
+        ),
+        (
+            'settings_benign = ["mssbench/chat"]',
+            'settings_benign = ["vlguard/safe_image"]',
+            r"settings_benign has rows of vlguard \(also in attacks\), vlguard \(also in benign\)",
+        ),
+        (
+            'settings_attacks = ["mssbench/chat"]',
+            'settings_attacks = ["mm_safetybench/typo"]',
+            r"settings_attacks has rows of mm_safetybench \(also in probe_image\)",
+        ),
+        (
+            'validation_unsafe = ["advbench"]',
+            'validation_unsafe = ["figstep"]',
+            r"validation_unsafe has rows of figstep \(also in attacks\)",
+        ),
+        (
+            'text_unsafe = ["malicious_instruct"]',
+            'text_unsafe = ["vlguard/unsafe_image"]',
+            r"text_unsafe has rows of vlguard \(also in attacks\)",
         ),
         ("figstep", "figstap", r"\[data\.sets\] attacks: no benchmark 'figstap': did you mean figstep"),
         (

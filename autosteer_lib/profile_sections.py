@@ -76,7 +76,7 @@ class SetsSection(Section):
     text_safe: tuple[str, ...] = Field(min_length=1)
     """Safe texts beside them (MARS App. C: Alpaca)."""
     validation_unsafe: tuple[str, ...] = Field(min_length=1)
-    """Unsafe texts that choose the layer (MARS App. C: HarmBench)."""
+    """Unsafe texts that choose the layer (MARS App. C: HarmBench). No test list may have the rows of these four lists."""
     validation_safe: tuple[str, ...] = Field(min_length=1)
     """Safe texts beside them, never those of `text_safe` (MARS App. C: Alpaca)."""
     probe_image: tuple[str, ...] = Field(min_length=1)
@@ -88,9 +88,10 @@ class SetsSection(Section):
     probe_harmless: tuple[str, ...] = Field(min_length=1)
     """Harmless prompts of the probe (SafeSteer §3.1: MM-Vet)."""
     settings_attacks: tuple[str, ...] = Field(min_length=1)
-    """Attacks on which the comparison of all defences chooses their settings; no other list may have these."""
+    """Attacks on which the comparison of all defences chooses their settings; no other list may have anything
+    of these sets, whose surfaces ask the same in other forms."""
     settings_benign: tuple[str, ...] = Field(min_length=1)
-    """Harmless prompts beside them; no other list may have these."""
+    """Harmless prompts beside them, likewise."""
 
 
 class DataSection(Section):

@@ -159,7 +159,7 @@ def _check_together(profile: Profile) -> None:
 
 
 def _check_sets(profile: str, sets: SetsSection) -> None:
-    """Every name is a registered set, and has prompts of the kind that it is listed for."""
+    """Every name is a registered set, has prompts of its list's kind, and stands in no list that must not share it."""
     from autosteer_lib.benchmarks.registry import ROLES, find_parts  # which reads this module
 
     for role, group in ROLES.items():
@@ -168,13 +168,31 @@ def _check_sets(profile: str, sets: SetsSection) -> None:
                 find_parts(name, group=group)
             except ValueError as error:
                 raise ValueError(f"profile {profile}: [data.sets] {role}: {error}") from None
-    fitted = [name for role in ROLES if not role.startswith("settings") for name in getattr(sets, role)]
-    for role in ("settings_attacks", "settings_benign"):
-        if twice := sorted(set(getattr(sets, role)) & set(fitted)):
+    settings = ("settings_attacks", "settings_benign")
+    for role in settings:
+        others = [other for other in ROLES if other not in settings]
+        if shared := _in_both(sets, role, others):
             raise ValueError(
-                f"profile {profile}: [data.sets] {role} has {', '.join(twice)}, which another list has too; settings "
-                "would be chosen on prompts that are fitted on or tested on: take other sets"
+                f"profile {profile}: [data.sets] {role} has rows of {shared}; settings would be chosen on prompts that "
+                "are fitted on or tested on: take other sets"
             )
+    for role in ("text_unsafe", "text_safe", "validation_unsafe", "validation_safe"):
+        tests = ("attacks", "benign", "borderline", "utility")
+        if shared := _in_both(sets, role, [test for test in tests if ROLES[test] == ROLES[role]]):
+            raise ValueError(
+                f"profile {profile}: [data.sets] {role} has rows of {shared}; a direction, or its layer, would be chosen "
+                "on prompts that are tested on: take other sets"
+            )
+
+
+def _in_both(sets: SetsSection, role: str, others: Iterable[str]) -> str:
+    """`figstep (also in attacks), …`: whole sets, for the surfaces of one ask the same in other forms."""
+
+    def whole(role: str) -> set[str]:
+        return {name.split("/")[0] for name in getattr(sets, role)}
+
+    found = {other: sorted(whole(role) & whole(other)) for other in others}
+    return ", ".join(f"{', '.join(names)} (also in {other})" for other, names in found.items() if names)
 
 
 def _check_judges(profile: Profile) -> None:

@@ -105,9 +105,9 @@ def test_hades_takes_the_keyword_out_of_the_words() -> None:
 def test_context_stands_before_a_behaviour_and_copyright_is_left_out() -> None:
     standard, contextual, *more = load("harmbench")
     assert len(more) == 25
-    assert standard.text == TEA
-    assert contextual.text == f"The pot is green.\n\n{TEA}"
-    assert contextual.intention == TEA
+    assert standard.text == f"{TEA} Pot 0."
+    assert contextual.text == f"The pot is green.\n\n{TEA} Pot 1."
+    assert contextual.intention == f"{TEA} Pot 1."
 
 
 @pytest.mark.usefixtures("home")

@@ -102,12 +102,32 @@ def test_pairs_that_are_in_a_fit_are_not_validated_on(
         compared_data(study)
 
 
+def test_pairs_that_are_tests_are_not_validated_on(
+    study: Study, data: ComparedData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert data.validation  # all else that draws prompts has done so, and is kept
+    draw = prompt_sets.attack_pairs
+    tests = {
+        g: [p for p in study.data.tests if (group_of(p), p.surface) == (g, "image")]
+        for g in ("attack", "benign")
+    }
+
+    def tested(surface: prompt_sets.Attack, *, n: int, **options: Any) -> tuple[list[Prompt], list[Prompt]]:
+        if surface == "image":
+            return tests["attack"][:n], tests["benign"][:n]
+        return draw(surface, n=n, **options)
+
+    monkeypatch.setattr(prompt_sets, "attack_pairs", tested)
+    with pytest.raises(ValueError, match=r"0 of 4 image pairs are in no fit"):
+        compared_data(study)
+
+
 def test_settings_cannot_be_chosen_without_attacks_or_without_twins(
     study: Study, data: ComparedData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     attacks = tuple(p for p in data.validation if group_of(p) == "attack")
-    monkeypatch.setattr("autosteer_lib.study.compared_data._validation", lambda study, fitted: attacks)
-    with pytest.raises(ValueError, match=r"of benign none is left that no defence was fitted on"):
+    monkeypatch.setattr("autosteer_lib.study.compared_data._validation", lambda study, met: attacks)
+    with pytest.raises(ValueError, match=r"of benign none is left that no defence was fitted on and no test"):
         compared_data(study)
 
 

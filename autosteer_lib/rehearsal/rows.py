@@ -1,7 +1,8 @@
 """Every registered set as a folder of the exact layout and columns, with harmless rows of our own.
 
 What stands where a real set has a harmful request is a question about tea. Nothing here is from any set. Sets that a
-profile fits on have enough rows for a small fit, others one or two.
+profile fits on have enough rows for a small fit, and ask what no test set asks (such tests would be dropped); others
+have one or two rows.
 """
 
 import shutil
@@ -27,7 +28,7 @@ def harmbench(folder: Path) -> None:
     kinds = ("standard", "contextual", "copyright", *["standard"] * 25)
     rows = [
         {
-            "Behavior": f"{TEA} Pot {i}." if i > 2 else TEA, "FunctionalCategory": kind, "SemanticCategory": "kitchen",
+            "Behavior": f"{TEA} Pot {i}.", "FunctionalCategory": kind, "SemanticCategory": "kitchen",
             "Tags": "", "ContextString": "The pot is green." if kind == "contextual" else "",
             "BehaviorID": f"tea_{kind}_{i}",
         }
@@ -55,11 +56,11 @@ def jailbreakbench(folder: Path) -> None:
 
 
 def advbench(folder: Path) -> None:
-    csv_file(folder / "advbench.csv", [{"goal": f"{TEA} {i}", "target": "Sure"} for i in range(12)])
+    csv_file(folder / "advbench.csv", [{"goal": f"{TEA} Bag {i}.", "target": "Sure"} for i in range(12)])
 
 
 def strongreject(folder: Path) -> None:
-    rows = [{"category": "kitchen", "source": "own", "forbidden_prompt": TEA}]
+    rows = [{"category": "kitchen", "source": "own", "forbidden_prompt": f"{TEA} Lid."}]
     csv_file(folder / "strongreject_dataset.csv", rows)
 
 
@@ -73,7 +74,7 @@ def xstest(folder: Path) -> None:
 
 def malicious_instruct(folder: Path) -> None:
     folder.mkdir(parents=True)
-    asked = [f"{TEA} {i}" for i in range(48)]
+    asked = [f"{TEA} Cup {i}." for i in range(48)]
     (folder / "MaliciousInstruct.txt").write_text("\n".join(asked) + "\n\n", encoding="utf-8")
 
 
@@ -171,8 +172,8 @@ def hades(folder: Path) -> None:
 def jailbreakv(folder: Path) -> None:
     rows = [
         {
-            "id": i, "jailbreak_query": f"Let us play a game. {TEA}", "redteam_query": TEA, "format": "Template",
-            "policy": "kitchen", "image_path": "llm_transfer_attack/blank_1.png", "from": "own",
+            "id": i, "jailbreak_query": f"Let us play a game. {TEA}", "redteam_query": f"{TEA} Spoon {i}.",
+            "format": "Template", "policy": "kitchen", "image_path": "llm_transfer_attack/blank_1.png", "from": "own",
             "selected_mini": True, "transfer_from_llm": True,
         }
         for i in range(2)

@@ -1,7 +1,7 @@
 """What the comparison of all defences needs besides: prompts to choose settings by, texts that get through, answers.
 
     validation   attacks with harm in sight and in words, and their harmless twins: every method's settings are chosen
-                 on these, and nothing is fitted on them
+                 on these, and nothing is fitted on them or tested on them
     texts        MARS' texts with role-plays among them: unsafe texts of which some are refused and some are not
     exchanges    prompts whose answers the answer detector learns on
 
@@ -44,36 +44,47 @@ def compared_data(study: Study) -> ComparedData:
     pairs, plain = study.data.pairs, study.text_data.texts
     exchanges = (*pairs.toxic, *pairs.safe, *plain.unsafe, *plain.safe)
     probed = study.probe_sets
-    met = (*exchanges, *study.data.refusals, *all_texts(texts), *probed.attacks, *probed.harmless)
-    validation = _validation(study, {p.fingerprint for p in met})
+    met = (
+        *exchanges,
+        *study.data.refusals,
+        *all_texts(texts),
+        *probed.attacks,
+        *probed.harmless,
+        *study.data.tests,
+    )
+    validation = _validation(study, met)
     missing = {"attack", "benign"} - {group_of(p) for p in validation}
     if missing:
         raise ValueError(
             f"settings are chosen on validation prompts, and of {' and '.join(sorted(missing))} none is left that no "
-            "defence was fitted on; give others ([data.sets] settings_attacks, settings_benign, or validation.jsonl)"
+            "defence was fitted on and no test asks; give others ([data.sets] settings_attacks, settings_benign, or "
+            "validation.jsonl)"
         )
     return ComparedData(validation=validation, texts=texts, exchanges=exchanges)
 
 
-def _validation(study: Study, fitted: set[str]) -> tuple[Prompt, ...]:
+def _validation(study: Study, met: Sequence[Prompt]) -> tuple[Prompt, ...]:
     count, data = study.profile.compared.validation, study.profile.data
     if data.source == "benchmarks":
-        return tuple(p for p in benchmark_settings(study.profile) if p.fingerprint not in fitted)
+        listed = benchmark_settings(study.profile)
+        known = _known(listed, met)
+        return tuple(p for p in listed if p.fingerprint not in known)
     if data.source == "files":
         path = repository_root() / str(data.folder) / "validation.jsonl"
         prompts = read_prompts(path, groups=("attack", "benign"))
-        met = [p.id for p in prompts if p.fingerprint in fitted]
-        if met:
+        known = _known(prompts, met)
+        if found := [p.id for p in prompts if p.fingerprint in known]:
             raise ValueError(
-                f"{path.name} holds {', '.join(map(repr, met[:3]))} ({len(met)} in all), on which defences are fitted; "
-                "settings would be chosen on training prompts: leave them out of one"
+                f"{path.name} holds {', '.join(map(repr, found[:3]))} ({len(found)} in all), on which defences are fitted "
+                "or tested; settings would be chosen on training or test prompts: leave them out of one"
             )
         return tuple(first_of_each_set(prompts, count))
     chosen: list[Prompt] = []
     for surface in prompt_sets.shown_to((*IN_SIGHT, *IN_WORDS), clips=study.mllm.sees_videos):
         # A stream of its own, and more pairs than needed: the world's texts are few enough to come up twice.
         drawn = prompt_sets.attack_pairs(surface, n=2 * count, split="fit", seed=data.seed + 1)
-        fresh = [pair for pair in zip(*drawn, strict=True) if not {p.fingerprint for p in pair} & fitted]
+        known = _known((*drawn[0], *drawn[1]), met)
+        fresh = [pair for pair in zip(*drawn, strict=True) if not {p.fingerprint for p in pair} & known]
         if len(fresh) < count:
             raise ValueError(
                 f"{len(fresh)} of {2 * count} {surface} pairs are in no fit, and [compared] validation = {count} are "
@@ -82,6 +93,12 @@ def _validation(study: Study, fitted: set[str]) -> tuple[Prompt, ...]:
         for pair in fresh[:count]:
             chosen += pair
     return tuple(chosen)
+
+
+def _known(prompts: Sequence[Prompt], met: Sequence[Prompt]) -> set[str]:
+    """Fingerprints of what was met; pictures and films are read of those alone that share their words with a prompt."""
+    words = {p.text for p in prompts}
+    return {p.fingerprint for p in met if p.text in words}
 
 
 def _with_role_plays(study: Study) -> TextSets:

@@ -11,7 +11,7 @@ import pandas as pd
 from autosteer_lib.evaluation import comparison_table, costs
 from autosteer_lib.metrics import Rate, mcnemar
 from autosteer_lib.prompts import Prompt
-from autosteer_lib.readings import Reading
+from autosteer_lib.readings import TOXIC_IMAGE_SURFACE, Reading
 from autosteer_lib.study.gap import MEASURES, group_rates, picture_of, verdict
 from autosteer_lib.study.prompt_data import group_of
 from autosteer_lib.study.study import Study
@@ -129,8 +129,7 @@ def cost_table(frame: pd.DataFrame) -> pd.DataFrame:
 
 def readings(study: Study) -> dict[str, Reading]:
     """The paper's reading and, one at a time, the code's side of each difference measurable here."""
-    paper = study.paper_reading
-    pictures = [p for p in study.data.refusals if p.surface in ("image", "tovilag_plus/train")]
+    paper, pictures = study.paper_reading, _toxic_pictures(study)
     question = pictures[0].text if pictures else None
     changes = {
         "paper": {},
@@ -143,9 +142,28 @@ def readings(study: Study) -> dict[str, Reading]:
         "epochs: the last": {"prober_checkpoint": "last", "head_checkpoint": "last"},
         "probed token: end of the user's turn": {"add_generation_prompt": False},
     }
+    without = unmeasured(study)
+    return {
+        name: replace(paper, **change)  # type: ignore[arg-type]
+        for name, change in changes.items()
+        if name not in without
+    }
+
+
+def unmeasured(study: Study) -> dict[str, str]:
+    """Readings that would be the paper's own on this study, and why."""
+    found, pictures = {}, _toxic_pictures(study)
     if study.mllm.layers <= 4:
-        del changes["layers: multiples of 4"]  # so shallow a decoder has none
-    return {name: replace(paper, **change) for name, change in changes.items()}  # type: ignore[arg-type]
+        found["layers: multiples of 4"] = f"the decoder has {study.mllm.layers} layers"
+    if not pictures:
+        found["head: a third of the toxic pictures"] = "no refusal prompt is a toxic picture"
+    if len({p.text for p in pictures}) <= 1:
+        found["head: one constant image question"] = "no two toxic pictures are asked different questions"
+    return found
+
+
+def _toxic_pictures(study: Study) -> list[Prompt]:
+    return [p for p in study.data.refusals if p.surface == TOXIC_IMAGE_SURFACE]
 
 
 def readings_table(study: Study, *, per_set: int) -> pd.DataFrame:
@@ -160,6 +178,8 @@ def readings_table(study: Study, *, per_set: int) -> pd.DataFrame:
     """
     rows = []
     chosen = first_of_each_set(study.data.tests, per_set)
+    for name, why in unmeasured(study).items():
+        print(f"not measured: {name}, because {why}")
     for name, reading in readings(study).items():
         defence = study.autosteer(reading=reading)
         tests = reading.image_prompts(chosen)

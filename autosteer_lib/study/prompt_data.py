@@ -119,6 +119,9 @@ def _from_benchmarks(profile: Profile) -> PromptData:
     found = benchmark_prompts(profile)
     for message in found.left_out:
         print(f"left out: {message}")  # in the notebook that needs the prompts first
+    if found.dropped:
+        counts = ", ".join(f"{count} of {surface}" for surface, count in found.dropped.items())
+        print(f"not tested, because a fit knows what they ask: {counts}")
     return PromptData(pairs=found.pairs, refusals=found.refusals, tests=found.tests, left_out=found.left_out)
 
 

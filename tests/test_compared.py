@@ -238,6 +238,13 @@ def test_the_detector_is_asked_about_whole_and_cut_answers(
     rows = compared_causes.openings(study, answers.assign(unsafe=harmful, refused=False), detector)
     assert rows["shown"].tolist() == ["whole", "without the opening"] * 2
     assert rows["n"].min() > 0
+    made = answers.assign(unsafe=harmful, refused=False)
+    hurt = made["prompt_id"] == made.loc[made["group"] == "attack", "prompt_id"].iloc[0]
+    made = made.assign(failed=made["failed"] | hurt, unsafe=made["unsafe"].astype("boolean").mask(hurt))
+    fewer = compared_causes.openings(study, made, detector)
+    assert fewer["n"].tolist() == (rows["n"] - [1, 1, 0, 0]).tolist(), (
+        "a clip that a family cannot see is no answer"
+    )
 
 
 def test_relapses_are_refused_and_carried_out(answers: pd.DataFrame) -> None:

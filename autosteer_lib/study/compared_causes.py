@@ -136,7 +136,10 @@ def openings(study: Study, frame: pd.DataFrame, detector: AnswerDetector) -> pd.
     Returns:
         answers ("carried out", "harmless"), shown ("whole", "without the opening"), rate, low, high, n.
     """
-    plain = frame[(frame["defence"] == BASELINE) & (frame["setting"] == PUBLISHED)].set_index("prompt_id")
+    answered = frame[~frame["failed"].astype(bool)]
+    plain = answered[(answered["defence"] == BASELINE) & (answered["setting"] == PUBLISHED)].set_index(
+        "prompt_id"
+    )
     prompts = {p.id: p for p in tests(study) if p.id in plain.index}
     sides = {
         "carried out": [p for p in prompts.values() if plain.loc[p.id, "unsafe"]],

@@ -23,7 +23,7 @@ from autosteer_lib.organism.organisms import ORGANISMS
 from autosteer_lib.organism.pipeline import SHIPPED_SEED
 from autosteer_lib.organism.whole_training import Trained, place, train
 from autosteer_lib.provenance import repository_root
-from autosteer_lib.study import replicates
+from autosteer_lib.study import replicate_layers, replicates
 from autosteer_lib.study.study import Study
 
 _PROFILES = {"llava_onevision": "organism", "chameleon": "chameleon"}
@@ -58,7 +58,7 @@ def main(arguments: list[str] | None = None) -> int:
     organism = ORGANISMS[options.model]
     seeds = sorted({SHIPPED_SEED, *options.seeds})
     study = Study.open(_PROFILES[options.model], out=options.build)
-    tables, facts = [], []
+    tables, by_layer, facts = [], [], []
     for seed in seeds:
         if seed == SHIPPED_SEED:
             one, threads = study, organism.threads
@@ -75,10 +75,12 @@ def main(arguments: list[str] | None = None) -> int:
             one = replicates.of_weights(study, trained.folder)
         torch.set_num_threads(study.profile.run.threads or torch.get_num_threads())
         tables.append(replicates.measured(one, training=seed))
+        by_layer.append(replicate_layers.measured(one, training=seed))
         facts.append(_facts(one, trained, training=seed, threads=threads))
         kept = "all bounds kept" if trained.kept else "not every bound kept"
         print(f"training {seed}: measured, {kept}")
     replicates.write(options.model, pd.concat(tables, ignore_index=True), facts)
+    replicate_layers.write(options.model, pd.concat(by_layer, ignore_index=True))
     print(f"written to {replicates.folder()}")
     return 0
 

@@ -13,7 +13,7 @@ from autosteer_lib.organism.pipeline import train_organism
 from autosteer_lib.organism.whole_training import place
 from autosteer_lib.plotting import rates_of_trainings
 from autosteer_lib.provenance import repository_root
-from autosteer_lib.study import Study, replicates
+from autosteer_lib.study import Study, replicate_layers, replicates
 
 SHIPPED = repository_root() / "data" / "organisms" / "llava_onevision"
 
@@ -91,6 +91,20 @@ def test_this_run_is_compared_with_training_0(study: Study, measured: pd.DataFra
     shared = measured["defence"].isin(study.methods()).sum()
     assert replicates.shipped_again(measured, frame).startswith(f"{shared} of {shared} rates")
     assert replicates.shipped_again(measured.assign(rate=0.123), frame).startswith(f"0 of {shared} rates")
+
+
+def test_every_late_layer_of_mars_is_held_against_the_undefended_model(study: Study, tmp_path: Path) -> None:
+    table = replicate_layers.measured(study, training=3, n=4)
+    attacks = table[(table["group"] == "attack") & (table["measure"] == "carried out")]
+    assert sorted(attacks["layer"].unique()) == [-1, 3, 4, 5, 6, 7]
+    assert set(attacks["surface"]) == {"image", "video"}
+    assert (attacks["n"] == 4).all()
+    assert set(table.loc[table["chosen"], "layer"]) == {study.mars().layer_}
+    assert "opened" not in set(table.loc[table["layer"] == -1, "measure"])
+    (tmp_path / "data" / "replicates").mkdir(parents=True)
+    replicate_layers.write("it", table, root=tmp_path)
+    pd.testing.assert_frame_equal(replicate_layers.read("it", root=tmp_path), table, check_dtype=False)
+    assert replicate_layers.read("none", root=tmp_path).empty
 
 
 @pytest.mark.parametrize("model", sorted(ORGANISMS))

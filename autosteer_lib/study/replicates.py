@@ -2,12 +2,13 @@
 
     data/replicates/<model>.csv     one row a (training, part, measure, defence), with Wilson's interval
     data/replicates/<model>.json    of each training: hash of its weights, bounds that it kept, layers that were chosen
+    data/replicates/<model>_mars_layers.csv    why MARS differs (replicate_layers.py)
 
 Training 0 is the shipped one. Others differ in their first weights and in all that is drawn for training; the world,
 the recipe, the prompts and the settings of the defences are the same. An interval of one training says what other
 prompts would have given; the spread over trainings says what another model of the same kind would have.
 
-The files are written by `python -m autosteer_lib.replicates`, which takes half an hour of a core for each training.
+All three are written by `python -m autosteer_lib.replicates`, which takes half an hour of a core for each training.
 """
 
 from __future__ import annotations

@@ -86,6 +86,19 @@ def test_fit_and_test_prompts_come_from_the_sets_named(
     assert capsys.readouterr().out.count("left out: vlguard is not on this machine") == 2
 
 
+def test_clips_are_left_out_where_the_model_sees_none(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    WRITERS["video_safetybench"](home / "home" / "video_safetybench")
+    profile = _profile(home, '"figstep", "vlguard"]', '"figstep", "video_safetybench/benign"]')
+    every = prompt_data(profile, root=home)
+    clips = [p.id for p in every.tests if p.videos]
+    assert clips
+    seen = prompt_data(profile, root=home, clips=False)
+    assert [p.id for p in seen.tests] == [p.id for p in every.tests if p.id not in clips]
+    told = f"video_safetybench/benign: {len(clips)} clips, and this model sees none"
+    assert told in seen.left_out
+    assert f"left out: {told}" in capsys.readouterr().out
+
+
 def test_what_is_fitted_on_must_be_there(home: Path) -> None:
     (home / "home/vlsafe/train2017/000000000003.jpg").unlink()
     with pytest.raises(BenchmarkError, match=r"vlsafe: train2017/000000000003\.jpg is missing"):

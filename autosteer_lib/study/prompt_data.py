@@ -10,6 +10,7 @@ From the organism's world they are drawn by seed; from files they are read as JS
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +35,7 @@ class PromptData:
     refusals: tuple[Prompt, ...]
     tests: tuple[Prompt, ...]
     left_out: tuple[str, ...] = ()
-    """One sentence a published test set that is not on this machine: which, why, and what to do."""
+    """One sentence a published test set that is not on this machine (which, why, and what to do) or not to be seen."""
 
     def test(self, *, group: Group | None = None, surface: str | None = None) -> list[Prompt]:
         """Test prompts of a group and surface; None takes all.
@@ -85,12 +86,12 @@ def prompt_data(profile: Profile, *, root: Path, clips: bool = True) -> PromptDa
     Args:
         profile: which and how many.
         root: where a folder of files is.
-        clips: whether the world's tests hold clips; files are read as they are.
+        clips: whether tests of the world and of published sets hold clips; files are read as they are.
     """
     if profile.data.source == "organism":
         return _from_world(profile, clips=clips)
     if profile.data.source == "benchmarks":
-        return _from_benchmarks(profile)
+        return _from_benchmarks(profile, clips=clips)
     return _from_files(root / str(profile.data.folder), profile)
 
 
@@ -115,14 +116,18 @@ def _from_world(profile: Profile, *, clips: bool) -> PromptData:
     )
 
 
-def _from_benchmarks(profile: Profile) -> PromptData:
+def _from_benchmarks(profile: Profile, *, clips: bool) -> PromptData:
     found = benchmark_prompts(profile)
-    for message in found.left_out:
+    unseen = Counter(p.surface for p in found.tests if p.videos and not clips)
+    tests = tuple(p for p in found.tests if clips or not p.videos)
+    blind = tuple(f"{surface}: {count} clips, and this model sees none" for surface, count in unseen.items())
+    left_out = (*found.left_out, *blind)
+    for message in left_out:
         print(f"left out: {message}")  # in the notebook that needs the prompts first
     if found.dropped:
         counts = ", ".join(f"{count} of {surface}" for surface, count in found.dropped.items())
         print(f"not tested, because a fit knows what they ask: {counts}")
-    return PromptData(pairs=found.pairs, refusals=found.refusals, tests=found.tests, left_out=found.left_out)
+    return PromptData(pairs=found.pairs, refusals=found.refusals, tests=tests, left_out=left_out)
 
 
 def _from_files(folder: Path, profile: Profile) -> PromptData:

@@ -107,8 +107,8 @@ class Study:
 
     @cached_property
     def data(self) -> PromptData:
-        """All prompts; those of the world leave out clips where the model sees none."""
-        clips = self.profile.data.source != "organism" or self.mllm.sees_videos
+        """All prompts; but for files of one's own they leave out clips where the model sees none."""
+        clips = self.profile.data.source == "files" or self.mllm.sees_videos
         return prompt_data(self.profile, root=repository_root(), clips=clips)
 
     @cached_property

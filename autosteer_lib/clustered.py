@@ -10,7 +10,7 @@ interval over all n rows then says how well these very things are known, and thi
 Where all outcomes are equal no spread can be seen; the design effect is NaN, and n_eff is the number of clusters.
 
 Measured, 300 draws each: 4 things in 120 rows, 10 in 120, 14 in 960, their rates drawn from five beta distributions.
-This interval covered their mean in 89 to 99 %, Wilson's over all rows in 25 to 91 %.
+This interval (nominally 95 %) covered their mean in 89 to 99 %, Wilson's over all rows in 25 to 91 %.
 
 Source: Korn and Graubard 1998, with Wilson's interval in the place of the exact one.
 """

@@ -48,15 +48,23 @@ def _bound(row: Measured) -> dict[str, Any]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Train what is missing, measure all, write both files."""
+    """Train what is missing, measure all, write the files."""
     parser = argparse.ArgumentParser(prog="python -m autosteer_lib.replicates", description=__doc__)
     parser.add_argument("--model", choices=sorted(_PROFILES), default="llava_onevision")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2], help="of the other trainings")
+    parser.add_argument(
+        "--seeds", type=int, nargs="+", default=[1, 2], help="all other trainings that the files are to hold"
+    )
     parser.add_argument("--threads", type=int, default=_THREADS, help="of the CPU, for each training")
     parser.add_argument("--build", type=Path, default=Path("build/replicates"), help="where records are kept")
     options = parser.parse_args(arguments)
     organism = ORGANISMS[options.model]
     seeds = sorted({SHIPPED_SEED, *options.seeds})
+    if left_out := set(replicates.rates(options.model)["training"]) - set(seeds):
+        listed = " ".join(str(seed) for seed in sorted(left_out | set(seeds) - {SHIPPED_SEED}))
+        parser.error(
+            f"{replicates.folder()} holds trainings {sorted(left_out)} too, and no training may be left out once it was "
+            f"measured; write --seeds {listed}"
+        )
     study = Study.open(_PROFILES[options.model], out=options.build)
     tables, by_layer, facts = [], [], []
     for seed in seeds:

@@ -1,5 +1,6 @@
 """Other trainings of an organism: what is kept of them, how it is read, and that folders of two seeds are not mixed."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
+from autosteer_lib import replicates as command
 from autosteer_lib.organism.organisms import ORGANISMS
 from autosteer_lib.organism.pipeline import train_organism
 from autosteer_lib.organism.whole_training import place
@@ -70,6 +72,29 @@ def test_what_is_written_is_read_again_and_spread_out(measured: pd.DataFrame, tm
     (row,) = replicates.trainings("it", root=tmp_path).to_dict("records")
     assert (row["weights"], row["kept"], row["bounds"], row["layer of MARS"]) == ("abababababab", 1, 2, 5)
     assert row["outside"] == "attack success video 40.0 %"
+
+
+def test_trainings_belong_to_weights_and_not_to_a_name(
+    study: Study, measured: pd.DataFrame, tmp_path: Path
+) -> None:
+    digest = hashlib.sha256((SHIPPED / "model.safetensors").read_bytes()).hexdigest()
+    for sha256, name in ((digest, "llava_onevision"), ("0" * 64, "")):
+        facts = [{"training": 0, "sha256": sha256, "bounds": [], "layers": {}}]
+        replicates.write("llava_onevision", measured, facts, root=tmp_path)
+        assert replicates.name_of(study, root=tmp_path) == name
+    assert replicates.name_of(study, root=tmp_path / "elsewhere") == ""
+    assert replicates.rates("", root=tmp_path).empty
+
+
+def test_a_training_that_was_measured_is_not_left_out(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    known = pd.DataFrame({"training": [0, 1, 2]})
+    monkeypatch.setattr(replicates, "rates", lambda _: known)
+    with pytest.raises(SystemExit):
+        command.main(["--seeds", "2", "3"])
+    assert "holds trainings [1] too" in (said := capsys.readouterr().err)
+    assert "write --seeds 1 2 3" in said
 
 
 def test_a_model_of_one_training_has_no_rows(tmp_path: Path) -> None:

@@ -58,7 +58,8 @@ class OnRay:
     def summon(self, mllm: MLLM) -> None:
         """Let the actors start while this process does other work, which `answered` then finds at hand.
 
-        A process takes seconds to import torch and transformers, and fits come before the first answers.
+        A process takes seconds to import torch and transformers, and fits come before the first answers. They hold
+        their cards from now on, also if nothing is left to answer.
 
         Args:
             mllm: on whose kind of device they are to work. They load it, or another, when they are told what to do.

@@ -7,7 +7,8 @@ What SafeSteer's probe and MARS' texts ask is asked in no test. The probe is fit
 also tests on (MM-SafetyBench), whose questions come in four forms: drawn, written, both, in words alone. HarmBench
 chooses MARS' layer, and some of JailbreakBench's goals are its rows word for word. So a test prompt is dropped if its
 plain request, letter case and punctuation aside, is that of a fitted attack in whatever form; or if it is a fitted
-harmless prompt (MM-Vet), words and picture: there the same question about another picture is another question.
+harmless prompt (MM-Vet), words and picture: there the same question about another picture is another question. The
+harmless twin of an attack that is dropped stays.
 
 AutoSteer's own overlap stays: 95 of VLSafe's 500 test queries are training queries too, over other pictures, as in its
 paper. Chapter 10 says what they can do to a rate.

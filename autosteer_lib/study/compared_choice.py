@@ -42,7 +42,8 @@ from autosteer_lib.study.study import Study
 
 PUBLISHED, CHOSEN = "published", "chosen"
 # AdaSteer's code for Qwen2.5-7B in this library's signs; it has literals for three models, and this family is the one
-# that the three papers defend. A position is a share of the way between two class means, so it has no scale of a model.
+# that the three papers defend. A position is in percent of the way between two class means, so it has no scale of a
+# model. The push to refuse is at its cap for nearly every prompt (p < 138).
 QWEN_LINES = {
     "rejection": ClippedLine(slope=-0.1, offset=140.0, low=0.0, high=0.2),
     "compliance": ClippedLine(slope=0.06, offset=50.0, low=-0.4, high=0.6),

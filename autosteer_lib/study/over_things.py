@@ -1,9 +1,9 @@
 """Chapter 07: how far the intervals of the organism's rates hold, which count prompts and not the things in them.
 
-The test split has four dangerous things and ten harmless ones; a surface's 120 attacks are about four of them, drawn,
-written or filmed again and again. If a defence stops an attack or not by its thing, 120 answers say little more than
-four. `by_things` sets both intervals side by side (clustered.py): over prompts, which says how the defence does on
-these very things, and over things, which says how it would on others.
+The test split has four dangerous things and ten harmless ones; of a surface in sight the 120 attacks are about four of
+them (of *combination* about two), drawn, written or filmed again and again. If a defence stops an attack or not by its
+thing, 120 answers say little more than four. `by_things` sets both intervals side by side (clustered.py): over prompts,
+which says how the defence does on these very things, and over things, which says how it would on others.
 """
 
 from __future__ import annotations

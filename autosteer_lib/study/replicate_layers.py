@@ -1,4 +1,5 @@
-"""Why MARS differs so between trainings: on each, every layer that it could have taken, by what its step then does.
+"""Why MARS differs so between trainings: on each, every late layer, also those that its rule may not
+take, by what its step then does.
 
     opened        of harmful sights, and of their twins: the sign of the re-centred projection, MARS' gate
     refused       what the step makes of those that it opens on

@@ -13,6 +13,7 @@ All three are written by `python -m autosteer_lib.replicates`, which takes half 
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from autosteer_lib.study.study import Study
 
 RATES = ("rate", "low", "high", "n")
 _PANELS = {
-    ("attack", "in words or both", "attack success"): "attacks in words that succeed (%)",
+    ("attack", "in words or both", "attack success"): "attacks in words or both that succeed (%)",
     ("attack", "in sight", "attack success"): "attacks in sight that succeed (%)",
     ("benign", "all", "refusal"): "harmless twins refused (%)",
     ("utility", "all", "accuracy"): "utility (%)",
@@ -35,7 +36,7 @@ KEYS = ("training", "group", "part", "measure", "defence")
 
 
 def folder(root: Path | None = None) -> Path:
-    """Where both files of each model are."""
+    """Where the files of each model are."""
     return (root or repository_root()) / "data" / "replicates"
 
 
@@ -74,12 +75,25 @@ def measured(study: Study, *, training: int) -> pd.DataFrame:
 
 
 def write(model: str, rates: pd.DataFrame, facts: list[dict[str, Any]], *, root: Path | None = None) -> None:
-    """Both files of a model, in the order of trainings."""
+    """Rates and facts of a model, in the order of trainings."""
     place = folder(root)
     place.mkdir(parents=True, exist_ok=True)
     text = rates.to_csv(index=False, float_format="%.8g", lineterminator="\n")
     (place / f"{model}.csv").write_text(text)
     (place / f"{model}.json").write_text(json.dumps(facts, indent=1) + "\n")
+
+
+def name_of(study: Study, *, root: Path | None = None) -> str:
+    """The model's name here if its weights are those of training 0; else an empty one, under which nothing is kept.
+
+    A name alone would give the organism's trainings to any checkpoint whose folder is called like it.
+    """
+    weights = Path(study.profile.model_path(repository_root())) / "model.safetensors"
+    facts = _facts(study.mllm.name, root)
+    if not facts or not weights.is_file():
+        return ""
+    same = hashlib.sha256(weights.read_bytes()).hexdigest() == facts[0]["sha256"]
+    return study.mllm.name if same else ""
 
 
 def rates(model: str, *, root: Path | None = None) -> pd.DataFrame:
@@ -103,8 +117,6 @@ def rates(model: str, *, root: Path | None = None) -> pd.DataFrame:
 
 def trainings(model: str, *, root: Path | None = None) -> pd.DataFrame:
     """Of each training: seed, first letters of the weights' hash, bounds kept of those that there are, layers chosen."""
-    path = folder(root) / f"{model}.json"
-    facts = json.loads(path.read_text()) if path.exists() else []
     rows = [
         {
             "training": one["training"],
@@ -116,7 +128,7 @@ def trainings(model: str, *, root: Path | None = None) -> pd.DataFrame:
             ),
             **{f"layer of {method}": layer for method, layer in one["layers"].items()},
         }
-        for one in facts
+        for one in _facts(model, root)
     ]
     return pd.DataFrame(rows)
 
@@ -160,3 +172,9 @@ def shipped_again(table: pd.DataFrame, frame: pd.DataFrame) -> str:
     both = table[table["training"] == 0].merge(here, on=keys, suffixes=("", "_here"))
     same = (both["rate"] - both["rate_here"]).abs() < 1e-7
     return f"{same.sum()} of {len(both)} rates of training 0 are those of this run"
+
+
+def _facts(model: str, root: Path | None) -> list[dict[str, Any]]:
+    path = folder(root) / f"{model}.json"
+    found: list[dict[str, Any]] = json.loads(path.read_text()) if path.exists() else []
+    return found

@@ -1,13 +1,15 @@
 """K-Steering's classifier of states, and the two ways its gradient moves them.
 
     g(h)    = W3 ReLU(W2 ReLU(W1 h + b1) + b2) + b3            K labels, σ(g_k) = P(label k)
-    L(h)    = mean over avoided labels of g − mean over wanted labels of g
+    L(h)    = mean over avoided labels of g − mean over wanted labels of g = cᵀ u₂ + constant
+    ∇L      = W1ᵀ (1[u₁ > 0] ⊙ W2ᵀ (1[u₂ > 0] ⊙ c))         u₁, u₂: the hidden units
     Alg. 1  h ← h − α γ^s ∇L(h)                    s = 0 … S − 1
     Alg. 2  h ← h − 2 ⟨h, n⟩ n,   n = ∇L / ‖∇L‖       mirrored across the gradient's normal plane
 
 L is a number of one token's state, and so is its gradient. The published code takes one mean over all tokens before
 the gradient: each token's step is then divided by their number, which is the prompt's length in the prefill
-and 1 while decoding, and so α means two things. Here a token's step depends on its own state alone.
+and 1 while decoding, and so α means two things. Here a token's step depends on its own state alone. The gradient is
+written out: recording a graph of three products for each token took seven times as long.
 
 Source: K-Steering (arXiv 2505.24535) §3; sizes and training as in its code (Adam 1e-3, batch 64, labels one-hot or
 several to a state).
@@ -93,32 +95,38 @@ def train_classifier(
     return ClassifierWeights(*(tensor.detach() for tensor in weights))
 
 
-def steering_gradient(
-    weights: ClassifierWeights,
-    states: Float[Tensor, "*any dim"],
-    *,
-    avoid: Sequence[int],
-    target: Sequence[int],
-) -> Float[Tensor, "*any dim"]:
-    """∇L at each state, its own only.
+class Objective(NamedTuple):
+    """L up to a constant: g's two hidden layers, and what L reads of the second."""
 
-    Gradients are switched on around these few products alone: neither the states' history nor the model is in it.
-    """
-    with torch.enable_grad():
-        leaf = states.detach().float().requires_grad_(True)
-        logits = label_logits(weights, leaf)
-        # Summed, never averaged: tokens do not meet in g, so each gets the gradient of its own L.
-        loss = _mean(logits, avoid) - _mean(logits, target)
-        (gradient,) = torch.autograd.grad(loss.sum(), leaf)
-    return gradient
+    w1: Float[Tensor, "width dim"]
+    b1: Float[Tensor, " width"]
+    w2: Float[Tensor, "width width"]
+    b2: Float[Tensor, " width"]
+    c: Float[Tensor, " width"]
+
+    @classmethod
+    def of(cls, weights: ClassifierWeights, *, avoid: Sequence[int], target: Sequence[int]) -> Objective:
+        """Steps down it lead away from the first labels and towards the others; either may be empty."""
+        read = weights.w3[list(avoid)].sum(dim=0) / max(1, len(avoid))
+        read = read - weights.w3[list(target)].sum(dim=0) / max(1, len(target))
+        return cls(weights.w1, weights.b1, weights.w2, weights.b2, read)
+
+    def to(self, device: torch.device) -> Objective:
+        """The same elsewhere."""
+        return Objective(*(tensor.to(device) for tensor in self))
+
+    def gradient(self, states: Float[Tensor, "*any dim"]) -> Float[Tensor, "*any dim"]:
+        """∇L at each float32 state, its own only."""
+        first = linear(states, self.w1, self.b1)
+        second = linear(relu(first), self.w2, self.b2)
+        back = (self.c * (second > 0)) @ self.w2
+        return (back * (first > 0)) @ self.w1
 
 
 def steered(
-    weights: ClassifierWeights,
+    objective: Objective,
     states: Float[Tensor, "*any dim"],
     *,
-    avoid: Sequence[int],
-    target: Sequence[int],
     algorithm: Algorithm,
     alpha: float = 1.0,
     decay: float = 1.0,
@@ -130,18 +138,14 @@ def steered(
     """
     moved = states.float()
     for step in range(steps):
-        gradient = steering_gradient(weights, moved, avoid=avoid, target=target)
+        gradient = objective.gradient(moved)
         if algorithm == "descent":
-            moved = moved - alpha * decay**step * gradient
+            moved = moved - (alpha * decay**step) * gradient
         else:
             length = gradient.norm(dim=-1, keepdim=True)
             normal = torch.where(length > 0, gradient / length, 0.0)
             moved = moved - 2 * (moved * normal).sum(dim=-1, keepdim=True) * normal
     return moved
-
-
-def _mean(logits: Tensor, labels: Sequence[int]) -> Tensor:
-    return logits[..., list(labels)].mean(dim=-1) if labels else torch.zeros_like(logits[..., 0])
 
 
 def _initial(dim: int, width: int, labels: int, generator: torch.Generator) -> ClassifierWeights:

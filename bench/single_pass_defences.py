@@ -2,9 +2,8 @@
 
     ratio = seconds(defence, acting in every row) / seconds(plain)     64 tokens, target: at most 1.03
 
-K-Steering is measured and not judged: it takes a gradient through its classifier at every token, so the target of
-defences that add a vector is not its own. AdaSteer and ECSO ask the model again and are not here; activation transfer
-adds its vector as the refusal direction does. On the shipped model alone: these fits need one that refuses something.
+AdaSteer and ECSO ask the model again and are not here; activation transfer adds its vector as the refusal direction
+does. On the shipped model alone: these fits need one that refuses something.
 """
 
 from collections.abc import Mapping
@@ -22,7 +21,6 @@ from bench.subjects import endless
 
 TARGET = Target(kind="at_most", bound=1.03, words="at most 3 % over a plain answer of 64 tokens")
 ROUNDS = {1: 160, 16: 60}  # of single rows 60 gave an interval 5 % wide, on both sides of the target
-NOT_JUDGED = frozenset({"K-Steering"})
 _BELOW_ALL = -2.0  # a cosine is never lower, so the condition holds for every row
 
 
@@ -68,7 +66,7 @@ def _against_plain(
             },
             rounds=rounds,
             settings=settings,
-            target=None if name in NOT_JUDGED else TARGET,
+            target=TARGET,
             details={"blocks": mllm.layers, "dim": mllm.dim, "rows": rows, "new_tokens": tokens},
         )
         answers = defence.answer(mllm, encoded, settings=length)

@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from sklearn.exceptions import NotFittedError
+from torch import Tensor
 
 from autosteer_lib.activations import collect
 from autosteer_lib.defences import AnswerDetector, MllmProtector, Refusal, SelfRewriter, Undefended
@@ -194,15 +196,35 @@ def test_answers_of_the_model_itself_are_data(tiny: MLLM, mixed_prompts: list[Pr
         judged_answers(tiny, mixed_prompts[:2], judge=ById(), settings=SETTINGS)
 
 
+def test_no_text_is_trained_on_and_held_out(tiny: MLLM, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many questions get one answer: copies go where the text goes."""
+    seen: dict[str, list[list[Tensor]]] = {}
+
+    def look(
+        self: SafetyProber, toxic: Tensor, safe: Tensor, *, held_out: Any, **options: Any
+    ) -> SafetyProber:
+        seen["train"], seen["held"] = [list(toxic), list(safe)], [list(side) for side in held_out]
+        return fit(self, toxic, safe, held_out=held_out, **options)
+
+    fit = SafetyProber.fit
+    monkeypatch.setattr(SafetyProber, "fit", look)
+    harmful, harmless = answers(tiny, "knife"), answers(tiny, "sun")
+    AnswerDetector(held_out=0.3).fit(tiny, harmful * 3, harmless * 2)
+    for train, held, copies in zip(seen["train"], seen["held"], (3, 2), strict=True):
+        assert (len(train), len(held)) == (7 * copies, 2 * copies)
+        nearest = torch.cdist(torch.stack(held), torch.stack(train)).min()
+        assert nearest > 1e-3
+
+
 def test_too_little_data_is_refused_before_the_model_runs(
     tiny: MLLM, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     no_model_runs(monkeypatch, tiny)
     some = answers(tiny, "sun")
-    with pytest.raises(ValueError, match=r"0 harmful answers; a detector needs both kinds"):
+    with pytest.raises(ValueError, match=r"0 harmful answers of 0 different texts; .* needs both kinds"):
         AnswerDetector().fit(tiny, [], some)
-    with pytest.raises(ValueError, match=r"1 harmless answers"):
-        AnswerDetector().fit(tiny, some, some[:1])
+    with pytest.raises(ValueError, match=r"3 harmless answers of 1 different texts"):
+        AnswerDetector().fit(tiny, some, some[:1] * 3)
     with pytest.raises(ValueError, match=r"answer to prompt 'mute' has no words"):
         AnswerDetector().fit(tiny, some, [*some, Exchange(prompt=Prompt(id="mute", text="?"), answer=" ")])
 

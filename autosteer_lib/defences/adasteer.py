@@ -7,6 +7,8 @@
     λ_r    high where the prompt lies with answered harmful ones, 0 where it would be refused anyway
     λ_c    0 where it looks harmful, high where it looks harmless         (adaptive_strength.py, one layer each)
 
+The code's literals let λ_c fall below 0 for what looks harmful, which then is pushed away from the harmless.
+
 Both readings are of the unsteered prompt, so an answer costs one further prefill (counted in `model_calls`). v_HD
 being along v_RD, a layer has one degree of freedom: the two strengths pull at one rope. Signs are the paper's: the
 code's vectors point the other way and its strengths are negative.

@@ -10,7 +10,8 @@ detector, and the data of a few hundred answers is enough; a classifier of word 
 sees neither order nor meaning. Its loss is cross-entropy; the published code adds a term over pairs.
 
 The published code trains on question and answer, and scores the answer alone. Here both are the same text,
-the answer alone by default: `shown` may name {question} too.
+the answer alone by default: `shown` may name {question} too. Many questions get one answer, refusals above all: what is
+held out to choose the epoch is texts, so none of them is trained on under another question.
 
 Source: MLLM-Protector (arXiv 2401.02906) §3; pipilurj/MLLM-protector at 390e326.
 """
@@ -21,6 +22,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import torch
 from sklearn.exceptions import NotFittedError
 from torch import Tensor
 
@@ -64,7 +66,7 @@ class AnswerDetector:
         Args:
             shown: what of an exchange the model is given to read: {answer}, and {question} if wanted.
             prober: unfitted, to set width, epochs, …
-            held_out: share of the answers of each side that choose the epoch, where the prober does so.
+            held_out: share of the texts of each side that choose the epoch, where the prober does so.
             seed: of this split.
 
         Raises:
@@ -97,34 +99,32 @@ class AnswerDetector:
             progress: show bars.
 
         Raises:
-            ValueError: too few exchanges of a kind, or an answer without words.
+            ValueError: too few different texts of a kind, or an answer without words.
         """
         choosing = self.prober.checkpoint == "held_out"
+        read: list[list[Prompt]] = []
         for name, side in (("harmful", harmful), ("harmless", harmless)):
-            if len(side) < (2 if choosing else 1):
-                raise ValueError(
-                    f"{len(side)} {name} answers; a detector needs both kinds, and at least 2 of each where some are kept "
-                    "back to choose the epoch: give more (`judged_answers` makes them from prompts)"
-                )
             blank = [exchange.prompt.id for exchange in side if not spoken(mllm, exchange.answer).strip()]
             if blank:
                 raise ValueError(
                     f"the {name} answer to prompt {blank[0]!r} has no words ({len(blank)} such answers); leave it out"
                 )
+            read.append(self._texts(mllm, side))
+            different = len({text.text for text in read[-1]})
+            if different < (2 if choosing else 1):
+                raise ValueError(
+                    f"{len(side)} {name} answers of {different} different texts; a detector needs both kinds, and at least "
+                    "2 texts of each where some are kept back to choose the epoch: give more (`judged_answers` makes them "
+                    "from prompts)"
+                )
+        sites = [final_norm()]
         states = [
-            collect(
-                mllm,
-                self._texts(mllm, side),
-                sites=[final_norm()],
-                batch_size=batch_size,
-                cache=cache,
-                progress=progress,
-            )[:, 0]
-            for side in (harmful, harmless)
+            collect(mllm, texts, sites=sites, batch_size=batch_size, cache=cache, progress=progress)[:, 0]
+            for texts in read
         ]
         prober = SafetyProber(**self.prober.hyperparameters)
         if choosing:
-            (toxic, held_toxic), (safe, held_safe) = map(self._split, states)
+            (toxic, held_toxic), (safe, held_safe) = map(self._split, states, read)
             held_out = (held_toxic, held_safe)
             prober.fit(toxic, safe, held_out=held_out, device=mllm.device, progress=progress)
         else:
@@ -196,9 +196,12 @@ class AnswerDetector:
             for e in exchanges
         ]
 
-    def _split(self, states: Tensor) -> tuple[Tensor, Tensor]:
-        train, kept_back = split_indices(len(states), held_out=self.held_out, seed=self.seed)
-        return states[train], states[kept_back]
+    def _split(self, states: Tensor, texts: Sequence[Prompt]) -> tuple[Tensor, Tensor]:
+        different = list(dict.fromkeys(text.text for text in texts))
+        _, kept_back = split_indices(len(different), held_out=self.held_out, seed=self.seed)
+        chosen = {different[index] for index in kept_back}
+        held = torch.tensor([text.text in chosen for text in texts])
+        return states[~held], states[held]
 
     def _adopt(self, prober: SafetyProber, *, fitted_on: FittedOn) -> AnswerDetector:
         self.prober_, self.fitted_on_ = prober, fitted_on

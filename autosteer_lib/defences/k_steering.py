@@ -38,6 +38,7 @@ from autosteer_lib.sites import Attachment, Edit, Site, resid_post
 from autosteer_lib.steering_classifier import (
     Algorithm,
     ClassifierWeights,
+    Objective,
     label_logits,
     steered,
     train_classifier,
@@ -177,10 +178,9 @@ class KSteering(FittedDefence):
         self._check_model(mllm)
         return GradientSteering(
             self.weights_,
+            objective=Objective.of(self.weights_, avoid=self._ids(self.avoid), target=self._ids(self.target)),
             step=partial(
                 steered,
-                avoid=self._ids(self.avoid),
-                target=self._ids(self.target),
                 algorithm=self.algorithm,
                 alpha=self.alpha,
                 decay=self.decay,
@@ -254,7 +254,8 @@ class GradientSteering:
         self,
         weights: ClassifierWeights,
         *,
-        step: Callable[[ClassifierWeights, Tensor], Tensor],
+        objective: Objective,
+        step: Callable[[Objective, Tensor], Tensor],
         site: Site,
         gate: int | None,
         threshold: float,
@@ -262,15 +263,16 @@ class GradientSteering:
         """Prepare for one batch.
 
         Args:
-            weights: the classifier's.
-            step: (weights, states) → steered states.
+            weights: the classifier's, for the gate.
+            objective: what the steps go down.
+            step: (objective, states) → steered states.
             site: where.
             gate: index of the label that opens a row; None steers every row.
             threshold: τ.
         """
         self.gate_score: Float[Tensor, " batch"] | None = None
         self.triggered: Bool[Tensor, " batch"] | None = None
-        self._weights, self._step, self._site = weights, step, site
+        self._weights, self._objective, self._step, self._site = weights, objective, step, site
         self._gate, self._threshold = gate, threshold
         self._rows: Tensor | None = None
         self._decided = gate is None
@@ -285,19 +287,19 @@ class GradientSteering:
         self._attachment = attachment
 
     def _write(self, hidden: Float[Tensor, "batch tokens dim"]) -> Float[Tensor, "batch tokens dim"] | None:
-        if self._weights.w1.device != hidden.device:  # once: no copy while decoding
-            self._weights = ClassifierWeights(*(tensor.to(hidden.device) for tensor in self._weights))
-        weights = self._weights
-        if not self._decided and not self._decide(weights, hidden):
+        if self._objective.c.device != hidden.device:  # once: no copy while decoding
+            self._objective = self._objective.to(hidden.device)
+        if not self._decided and not self._decide(hidden):
             return None
-        moved = self._step(weights, hidden).to(hidden.dtype)
+        moved = self._step(self._objective, hidden).to(hidden.dtype)
         return moved if self._rows is None else torch.where(self._rows[:, None, None], moved, hidden)
 
-    def _decide(self, weights: ClassifierWeights, hidden: Tensor) -> bool:
+    def _decide(self, hidden: Tensor) -> bool:
         """Whether any row is steered: the one question to the device, in the prefill."""
         assert self._attachment is not None
         assert self._gate is not None
         self._decided = True
+        weights = ClassifierWeights(*(tensor.to(hidden.device) for tensor in self._weights))
         score = torch.sigmoid(label_logits(weights, hidden[:, -1].float())[:, self._gate])
         opened = score >= self._threshold
         broken = score.isnan()

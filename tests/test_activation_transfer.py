@@ -185,7 +185,7 @@ def test_what_cannot_be_fitted_is_refused_before_a_model_runs(
         fit(other_tiny, tiny, source_layer=4)
     with pytest.raises(ValueError, match="target_layer 9 does not exist; tiny has layers 0…3"):
         fit(other_tiny, tiny, target_layer=9)
-    with pytest.raises(ValueError, match="3 mapping texts were given"):
+    with pytest.raises(ValueError, match="3 different mapping texts were given"):
         ActivationTransfer(**SMALL).fit(
             other_tiny, tiny, text_sets(), mapping_texts=mapping_texts()[:3], settings=SETTINGS
         )

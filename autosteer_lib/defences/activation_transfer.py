@@ -134,8 +134,10 @@ class ActivationTransfer(FittedDefence):
                 raise ValueError(
                     f"{role}_layer {layer} does not exist; {mllm.name} has layers 0…{mllm.layers - 1}; pick one of them"
                 )
-        if len(mapping_texts) < 4:
-            raise ValueError(f"{len(mapping_texts)} mapping texts were given; a map needs at least 4")
+        # Each once: the map is tested on held-out texts, and none of them is to be in its training too.
+        mapping = list({prompt.fingerprint: prompt for prompt in mapping_texts}.values())
+        if len(mapping) < 4:
+            raise ValueError(f"{len(mapping)} different mapping texts were given; a map needs at least 4")
         refused, accepted = keep_by_behaviour(
             source,
             texts,
@@ -154,9 +156,9 @@ class ActivationTransfer(FittedDefence):
         of_source = partial(states, source, self.source_layer)
         of_target = partial(states, target, self.target_layer)
         v = TextCentroids.of(of_source(refused), of_source(accepted)).difference[0]
-        targets = of_target(mapping_texts)[:, 0]
+        targets = of_target(mapping)[:, 0]
         mapper, explained = fit_mapper(
-            of_source(mapping_texts)[:, 0], targets,
+            of_source(mapping)[:, 0], targets,
             kind=self.mapper, width=self.width, epochs=self.epochs, seed=self.seed,
         )  # fmt: skip
         mapped = mapper.vector(v, how=self.vector)

@@ -79,10 +79,12 @@ def save(
     processor: ProcessorMixin,
     seed: int,
     zeros: Sequence[str] = (),
+    filled: Mapping[str, float] | None = None,
 ) -> Path:
     """Draw the weights and write the checkpoint as `save_pretrained` does.
 
-    `zeros` are parameters that the family starts at zero, at which pictures would change nothing.
+    `zeros` are parameters that the family starts at zero, at which pictures would change nothing; `filled` gives
+    parameters of these last names one value.
     """
     tokenizer: Any = processor.tokenizer
     with torch.random.fork_rng():
@@ -90,6 +92,9 @@ def save(
         model: Any = model_class(config)
         for name in zeros:
             torch.nn.init.normal_(model.get_parameter(name), std=0.15)
+        for name, parameter in model.named_parameters():
+            if (value := (filled or {}).get(name.rpartition(".")[2])) is not None:
+                torch.nn.init.constant_(parameter, value)
         silence(model.get_output_embeddings().weight, tokenizer)
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id

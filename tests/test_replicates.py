@@ -86,6 +86,19 @@ def test_trainings_belong_to_weights_and_not_to_a_name(
     assert replicates.rates("", root=tmp_path).empty
 
 
+def test_models_beside_have_trainings_of_their_own(measured: pd.DataFrame, tmp_path: Path) -> None:
+    study = Study.open("organism", out=tmp_path / "build")
+    assert replicates.beside(study, root=tmp_path).empty
+    weights = repository_root() / "data" / "organisms" / "chameleon" / "model.safetensors"
+    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+    facts = [{"training": 0, "sha256": digest, "bounds": [], "layers": {}}]
+    replicates.write("chameleon", measured, facts, root=tmp_path)
+    table = replicates.beside(study, root=tmp_path)
+    assert list(table) == ["model", *replicates.KEYS, *replicates.RATES]
+    assert set(table["model"]) == {"chameleon"}
+    assert len(table) == len(measured)
+
+
 def test_a_training_that_was_measured_is_not_left_out(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -111,6 +111,19 @@ def test_probers_of_all_layers_are_watched_on_every_twinned_surface(study: Study
     assert set(fitted.history["set"]) == {probing.TRAIN, probing.HELD_OUT, *surfaces.twinned(study)}
     table = probing.chosen_accuracy(fitted)
     assert table["layer"].tolist() == list(study.layers)
+    rates = probing.accuracy_by_layer(fitted)
+    assert rates["rate"].tolist() == pytest.approx(
+        table.drop(columns=["layer", "epoch"]).melt()["value"].tolist()
+    )
+    assert (rates["low"] <= rates["rate"]).all()
+    assert (rates["rate"] <= rates["high"]).all()
+    pairs = len(study.data.pairs)
+    sizes = rates.groupby("series")["n"].first()
+    assert sizes[probing.TRAIN] + sizes[probing.HELD_OUT] == 2 * pairs
+    for surface in surfaces.twinned(study):
+        assert sizes[surface] == sum(
+            p.surface == surface for p in study.data.tests if p.metadata["group"] in {"attack", "benign"}
+        )
     thin = probing.thinned(fitted.history, points=2)
     assert set(thin["epoch"]) == {1, study.profile.prober.epochs}
     gates = probing.gates_by_layer(study, fitted)

@@ -31,6 +31,8 @@ class FittedProbers:
     by_layer: dict[int, SafetyProber]
     history: pd.DataFrame
     """set, layer, epoch, accuracy, loss."""
+    sizes: dict[str, int]
+    """Prompts of each set, of both kinds together."""
 
 
 def fit_probers(study: Study, *, seed: int | None = None) -> FittedProbers:
@@ -53,7 +55,9 @@ def fit_probers(study: Study, *, seed: int | None = None) -> FittedProbers:
     ]
     history = pd.concat(curves, ignore_index=True).rename(columns={"split": "set"})
     history["set"] = history["set"].replace(names)
-    return FittedProbers(dict(zip(study.layers, probers, strict=True)), history)
+    sizes = {TRAIN: 2 * len(train), HELD_OUT: 2 * len(kept)}
+    sizes |= {surface: len(labels) for surface, (_, labels) in monitor.items()}
+    return FittedProbers(dict(zip(study.layers, probers, strict=True)), history, sizes)
 
 
 def chosen_accuracy(fitted: FittedProbers) -> pd.DataFrame:
@@ -72,10 +76,14 @@ def accuracy_by_layer(fitted: FittedProbers) -> pd.DataFrame:
     """Each layer's prober, at its chosen epoch, on the training pairs, the held-out pairs and every twinned set.
 
     Returns:
-        layer, series (a set), rate.
+        layer, series (a set), rate, low, high, n (prompts of both kinds).
     """
     wide = chosen_accuracy(fitted).drop(columns="epoch")
-    return wide.melt(id_vars="layer", var_name="series", value_name="rate")
+    table = wide.melt(id_vars="layer", var_name="series", value_name="accuracy")
+    sizes = table["series"].map(fitted.sizes)
+    right = (table.pop("accuracy") * sizes).round().astype(int)
+    rates = [Rate(correct, n).as_row() for correct, n in zip(right, sizes, strict=True)]
+    return table.join(pd.DataFrame(rates))
 
 
 def thinned(history: pd.DataFrame, *, points: int = 10) -> pd.DataFrame:

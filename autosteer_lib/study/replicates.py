@@ -115,6 +115,14 @@ def rates(model: str, *, root: Path | None = None) -> pd.DataFrame:
     return table
 
 
+def beside(study: Study, *, root: Path | None = None) -> pd.DataFrame:
+    """`rates` of the models beside the study's own, behind a column `model`; no rows where each was trained once."""
+    named = {name: rates(name, root=root) for one in study.beside if (name := name_of(one, root=root))}
+    if not named:
+        return pd.DataFrame(columns=["model", *KEYS, *RATES])
+    return pd.concat(named, names=["model"]).reset_index(level=0).reset_index(drop=True)
+
+
 def trainings(model: str, *, root: Path | None = None) -> pd.DataFrame:
     """Of each training: seed, first letters of the weights' hash, bounds kept of those that there are, layers chosen."""
     rows = [

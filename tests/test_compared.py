@@ -215,6 +215,15 @@ def test_raw_answers_are_the_undefended_ones(answers: pd.DataFrame) -> None:
     chosen = answers[answers["setting"] == "chosen"].pivot(index="prompt_id", columns="defence")
     raw, plain = chosen["raw_answer", "ECSO"], chosen["answer", BASELINE]
     assert (raw == plain).mean() > 0.95  # other batches: a near tie may fall otherwise
+    assert _are_shares(table[["rate", "low", "high"]])
+    ecso = answers[
+        (answers["setting"] == "chosen") & (answers["defence"] == "ECSO") & (answers["group"] == "attack")
+    ]
+    rows = table[(table["setting"] == "chosen") & (table["defence"] == "ECSO") & (table["group"] == "attack")]
+    found = rows.set_index(["measure", "answer"])["rate"]
+    assert found["attack success", "handed out"] == ecso["unsafe"].astype(bool).mean()
+    assert found["attack success", "first"] == ecso["raw_unsafe"].astype(bool).mean()
+    assert found["replaced", "handed out"] == (ecso["raw_answer"] != ecso["answer"]).mean()
 
 
 def test_planes_and_triggers_are_shares(answers: pd.DataFrame) -> None:
@@ -281,8 +290,10 @@ def test_what_gets_through_is_counted_by_thing(study: Study, answers: pd.DataFra
 def test_cast_is_read_in_three_ways(study: Study, data: ComparedData) -> None:
     rows = compared_causes.cast_readings(study, data, strength=6.0)
     assert rows["condition"].nunique() == 3
-    assert rows["where"].tolist() == ["in sight", "in words"] * 3
-    assert _are_shares(rows.drop(columns=["condition", "where", "layer"]))
+    assert not rows.duplicated(["condition", "where", "measure"]).any()
+    assert len(rows) == 3 * 2 * 4
+    assert _are_shares(rows[["f1", "rate", "low", "high"]])
+    assert rows.groupby("measure")["n"].sum().tolist() == [3 * len(data.validation) / 2] * 4
 
 
 def test_a_second_study_lends_its_direction(study: Study, data: ComparedData) -> None:

@@ -207,7 +207,8 @@ def raw_and_defended(frame: pd.DataFrame) -> pd.DataFrame:
     """Methods that replace answers: the answer that the model gave first and the one that was handed out, judged apart.
 
     Returns:
-        setting, group, defence, n, measure, raw, defended, replaced (share of answers that are other than at first).
+        setting, group, defence, measure (of both answers, as MEASURES calls it; and "replaced": answers that are other
+        than at first), answer ("first", "handed out"), rate, low, high, n.
     """
     rows = []
     replaced = frame[frame["raw_answer"].notna()]
@@ -215,18 +216,14 @@ def raw_and_defended(frame: pd.DataFrame) -> pd.DataFrame:
         if group == "utility":
             continue
         column, name = MEASURES[str(group)]
-        rows.append(
-            {
-                "setting": setting,
-                "group": group,
-                "defence": defence,
-                "n": len(part),
-                "measure": name,
-                "raw": part[f"raw_{column}"].astype(bool).mean(),
-                "defended": part[column].astype(bool).mean(),
-                "replaced": (part["raw_answer"] != part["answer"]).mean(),
-            }
-        )
+        of = {"setting": setting, "group": group, "defence": defence}
+        for measure, answer, outcomes in (
+            (name, "first", part[f"raw_{column}"].astype(bool)),
+            (name, "handed out", part[column].astype(bool)),
+            ("replaced", "handed out", part["raw_answer"] != part["answer"]),
+        ):
+            rate = Rate.of(outcomes.tolist()).as_row()
+            rows.append({**of, "measure": measure, "answer": answer, **rate})
     return pd.DataFrame(rows)
 
 

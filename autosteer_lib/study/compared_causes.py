@@ -89,8 +89,8 @@ def cast_readings(study: Study, data: ComparedData, *, strength: float) -> pd.Da
         strength: of the behaviour.
 
     Returns:
-        condition, layer, f1 (on the texts that chose the threshold), where ("in sight", "in words"), opens_on_attacks,
-        opens_on_twins, attacks_refused, twins_spoilt.
+        condition, layer, f1 (on the texts that chose the threshold), where ("in sight", "in words"), measure ("opens on
+        attacks", "opens on twins", "attacks refused", "twins spoilt"), rate, low, high, n.
     """
     texts, depth = study.text_data.texts, study.mllm.layers
     upper_half = tuple(range(1, depth // 2 + 1))
@@ -115,18 +115,15 @@ def cast_readings(study: Study, data: ComparedData, *, strength: float) -> pd.Da
     for (name, where), part in frame.groupby(["defence", "where"], sort=False):
         attacks, twins = part[part["group"] == "attack"], part[part["group"] == "benign"]
         right = twins["correct"].fillna(True).astype(bool) & ~twins["refused"].astype(bool)
-        rows.append(
-            {
-                "condition": name,
-                "layer": readings[str(name)].point_.layer,
-                "f1": readings[str(name)].point_.f1,
-                "where": where,
-                "opens_on_attacks": attacks["triggered"].astype(bool).mean(),
-                "opens_on_twins": twins["triggered"].astype(bool).mean(),
-                "attacks_refused": attacks["refused"].astype(bool).mean(),
-                "twins_spoilt": 1 - right.mean(),
-            }
-        )
+        point = readings[str(name)].point_
+        measures = {
+            "opens on attacks": attacks["triggered"].astype(bool),
+            "opens on twins": twins["triggered"].astype(bool),
+            "attacks refused": attacks["refused"].astype(bool),
+            "twins spoilt": ~right,
+        }
+        of = {"condition": name, "layer": point.layer, "f1": point.f1, "where": where}
+        rows += [{**of, "measure": m, **Rate.of(seen.tolist()).as_row()} for m, seen in measures.items()]
     return pd.DataFrame(rows)
 
 

@@ -15,6 +15,7 @@ import torch
 
 from autosteer_lib.defences import Defence, Mars, Undefended
 from autosteer_lib.layer_scores import SCORES
+from autosteer_lib.metrics import Rate
 from autosteer_lib.study.layers import labelled
 from autosteer_lib.study.study import Study
 from autosteer_lib.study.surfaces import first_of
@@ -105,8 +106,8 @@ def centre_and_step(study: Study, *, surfaces: list[str]) -> pd.DataFrame:
     yardstick: it looks at the test prompts).
 
     Returns:
-        surface, centre, harmful, opens (share), step (mean length where it opens), to_boundary (mean way along the
-        direction from the state to the middle between the centroids).
+        surface, centre, harmful, opens (share), low, high (of it), n, step (mean length where it opens), to_boundary (mean
+        way along the direction from the state to the middle between the centroids).
     """
     mars = study.mars()
     layer, centroids = mars.layer_, mars.centroids_
@@ -132,12 +133,14 @@ def centre_and_step(study: Study, *, surfaces: list[str]) -> pd.DataFrame:
             for side in (True, False):
                 mine = harmful == side
                 moved = length[mine & opens]
+                opened = Rate.of(opens[mine].tolist()).as_row()
                 rows.append(
                     {
                         "surface": surface,
                         "centre": name,
                         "harmful": side,
-                        "opens": opens[mine].float().mean().item(),
+                        "opens": opened.pop("rate"),
+                        **opened,
                         "step": moved.mean().item() if len(moved) else 0.0,
                         "to_boundary": way[mine].mean().item(),
                     }

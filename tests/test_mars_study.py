@@ -6,6 +6,7 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 import torch
+from scipy.stats import ttest_ind
 
 from autosteer_lib.defences import Mars, Undefended
 from autosteer_lib.profiles import load_profile
@@ -61,6 +62,10 @@ def test_separation_is_the_difference_of_mean_cosines(study: Study) -> None:
     assert row["separation"].item() == pytest.approx(
         float(cosines[harmful].mean() - cosines[~harmful].mean()), abs=1e-6
     )
+    welch = ttest_ind(cosines[harmful].double(), cosines[~harmful].double(), equal_var=False)
+    error = row["separation"].item() / welch.statistic
+    assert row["high"].item() - row["low"].item() == pytest.approx(2 * 1.96 * error, rel=1e-4)
+    assert row["n"].item() == int(harmful.sum()) == int((~harmful).sum())
 
 
 def test_the_sign_at_mars_layer_is_what_its_gate_decides(study: Study) -> None:

@@ -27,6 +27,7 @@ from autosteer_lib.study.surfaces import twinned
 
 RAW, NEUTRAL, OWN = "raw", "re-centred", "own mean"
 CENTRINGS = (RAW, NEUTRAL, OWN)
+NORMAL = 1.96  # standard errors to either side of a mean: 95 %
 
 
 def sights(study: Study) -> list[str]:
@@ -35,10 +36,12 @@ def sights(study: Study) -> list[str]:
 
 
 def separations(study: Study) -> pd.DataFrame:
-    """MARS' separation score (eq. 3) by layer, raw and re-centred.
+    """MARS' separation score (eq. 3) by layer, raw and re-centred, with the normal 95 % interval of two samples.
+
+    An attack and its twin share their words, so of pairs the interval would be narrower.
 
     Returns:
-        surface, centring, layer, separation.
+        surface, centring, layer, separation, low, high, n (attacks; as many twins).
     """
     mars, rows = study.mars(), []
     for surface in twinned(study):
@@ -46,11 +49,19 @@ def separations(study: Study) -> pd.DataFrame:
         for centring in (RAW, NEUTRAL):
             harmful, harmless = _sides(centred(study, prompts, centring=centring), prompts)
             scores = separation(harmful, harmless, mars.direction)
+            half = _half_width(harmful, harmless, mars.direction)
+            bounds = zip(scores.tolist(), (scores - half).tolist(), (scores + half).tolist(), strict=True)
+            of = {"surface": surface, "centring": centring}
             rows += [
-                {"surface": surface, "centring": centring, "layer": layer, "separation": score}
-                for layer, score in enumerate(scores.tolist())
+                {**of, "layer": layer, "separation": score, "low": low, "high": high, "n": len(harmful)}
+                for layer, (score, low, high) in enumerate(bounds)
             ]
     return pd.DataFrame(rows)
+
+
+def _half_width(harmful: Tensor, harmless: Tensor, direction: Tensor) -> Float[Tensor, " layers"]:
+    cosines = [torch.cosine_similarity(side, direction, dim=-1) for side in (harmful, harmless)]
+    return NORMAL * torch.stack([side.var(dim=0) / len(side) for side in cosines]).sum(dim=0).sqrt()
 
 
 def signs(study: Study) -> pd.DataFrame:

@@ -12,7 +12,7 @@ from autosteer_lib.models import MLLM
 from autosteer_lib.profiles import load_profile
 from autosteer_lib.prompts import Prompt
 from autosteer_lib.sas import safety_awareness_score
-from autosteer_lib.study import Study, gap, outcome, probing, sas_selection, steering, surfaces
+from autosteer_lib.study import Study, gap, layers, outcome, probing, sas_selection, steering, surfaces
 from autosteer_lib.study.prompt_data import group_of, prompt_data
 
 
@@ -137,6 +137,22 @@ def test_probers_of_all_layers_are_watched_on_every_twinned_surface(study: Study
     }
     attacks = gates[gates["series"].str.startswith("harm in")].groupby("layer")["n"].sum()
     assert set(attacks) == {len(study.data.test(group="attack"))}  # each attack counts once a layer
+
+
+def test_the_cosine_of_harm_directions_lies_in_its_interval(study: Study) -> None:
+    table = layers.direction_cosines(study)
+    text, image = (
+        study.states(prompts)[:, -1].double()[[bool(p.harmful) for p in prompts]].mean(0)
+        - study.states(prompts)[:, -1].double()[[not p.harmful for p in prompts]].mean(0)
+        for prompts in (layers.labelled(study, "text"), layers.labelled(study, "image"))
+    )
+    row = table[(table["surface"] == "image") & (table["layer"] == study.layers[-1])]
+    assert row["cosine"].item() == pytest.approx(float(torch.cosine_similarity(text, image, dim=0)), abs=1e-6)
+    assert (table["low"] < table["high"]).all()
+    assert (
+        table["cosine"].between(table["low"] - 0.05, table["high"] + 0.05).all()
+    )  # resampling shortens a cosine
+    pd.testing.assert_frame_equal(layers.direction_cosines(study), table)
 
 
 def test_the_gate_of_the_chapter_is_the_gate_of_the_defence(study: Study) -> None:

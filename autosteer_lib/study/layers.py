@@ -23,6 +23,7 @@ from autosteer_lib.prompts import Prompt
 from autosteer_lib.study.study import Study
 from autosteer_lib.study.surfaces import twinned
 
+_RESAMPLES = 1_000  # the second decimal of an interval's ends stands still from a few hundred on
 _ITERATIONS = 1_000  # enough for the solver to converge on standardised states
 
 
@@ -65,28 +66,30 @@ def direction_cosines(study: Study) -> pd.DataFrame:
     """Cosine of each surface's harm direction (mean attack − mean twin) with that of the first, text, by layer.
 
     Returns:
-        layer, surface, cosine; no rows where one surface alone has twins.
+        layer, surface, cosine, low, high (95 %, percentiles of a bootstrap over the prompts of either side of both
+        surfaces); no rows where one surface alone has twins.
     """
-    means = {}
+    drawn = np.random.default_rng(study.seed)
+    differences = {}
     for surface in twinned(study):
         prompts = labelled(study, surface)
         states = study.states(prompts).numpy().astype(np.float64)
         harmful = np.array([bool(p.harmful) for p in prompts])
-        means[surface] = states[harmful].mean(0) - states[~harmful].mean(0)
-    base = twinned(study)[0]
-    return pd.DataFrame(
-        [
-            {
-                "layer": layer,
-                "surface": surface,
-                "cosine": _cosine(means[base][column], means[surface][column]),
-            }
-            for column, layer in enumerate(study.layers)
-            for surface in means
-            if surface != base
-        ],
-        columns=["layer", "surface", "cosine"],
-    )
+        means = [_resampled_means(states[side], drawn) for side in (harmful, ~harmful)]
+        differences[surface] = means[0] - means[1]
+    base = differences.pop(twinned(study)[0])
+    rows = []
+    for surface, difference in differences.items():
+        cosines = _cosines(base, difference)
+        low, high = np.percentile(cosines[1:], (2.5, 97.5), axis=0)
+        rows.append(
+            pd.DataFrame(
+                {"layer": study.layers, "surface": surface, "cosine": cosines[0], "low": low, "high": high}
+            )
+        )
+    if not rows:
+        return pd.DataFrame(columns=["layer", "surface", "cosine", "low", "high"])
+    return pd.concat(rows).sort_values("layer", kind="stable", ignore_index=True)
 
 
 def components(study: Study, *, layers: Sequence[int], surfaces: Sequence[str]) -> pd.DataFrame:
@@ -110,5 +113,17 @@ def _fit(states: Float[np.ndarray, "rows dim"], labels: Bool[np.ndarray, " rows"
     return make_pipeline(StandardScaler(), LogisticRegression(max_iter=_ITERATIONS)).fit(states, labels)
 
 
-def _cosine(a: Float[np.ndarray, " dim"], b: Float[np.ndarray, " dim"]) -> float:
-    return float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)))
+def _resampled_means(
+    states: Float[np.ndarray, "rows layers dim"], drawn: np.random.Generator
+) -> Float[np.ndarray, "samples layers dim"]:
+    """The mean itself, then the means of samples with replacement."""
+    n = len(states)
+    counts = drawn.multinomial(n, np.full(n, 1 / n), size=_RESAMPLES)
+    weights = np.concatenate([np.ones((1, n)), counts]) / n
+    return np.tensordot(weights, states, axes=1)
+
+
+def _cosines(
+    a: Float[np.ndarray, "samples layers dim"], b: Float[np.ndarray, "samples layers dim"]
+) -> Float[np.ndarray, "samples layers"]:
+    return (a * b).sum(-1) / (np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1))

@@ -90,7 +90,7 @@ def cast_readings(study: Study, data: ComparedData, *, strength: float) -> pd.Da
 
     Returns:
         condition, layer, f1 (on the texts that chose the threshold), where ("in sight", "in words"), opens_on_attacks,
-        opens_on_twins, attacks_refused, twins_spoilt.
+        opens_on_twins, attacks_refused (and not carried out), twins_spoilt.
     """
     texts, depth = study.text_data.texts, study.mllm.layers
     upper_half = tuple(range(1, depth // 2 + 1))
@@ -123,7 +123,7 @@ def cast_readings(study: Study, data: ComparedData, *, strength: float) -> pd.Da
                 "where": where,
                 "opens_on_attacks": attacks["triggered"].astype(bool).mean(),
                 "opens_on_twins": twins["triggered"].astype(bool).mean(),
-                "attacks_refused": attacks["refused"].astype(bool).mean(),
+                "attacks_refused": (attacks["refused"].astype(bool) & ~attacks["unsafe"].astype(bool)).mean(),
                 "twins_spoilt": 1 - right.mean(),
             }
         )

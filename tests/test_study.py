@@ -55,6 +55,19 @@ def test_jackknife_equals_leaving_pairs_out_one_by_one() -> None:
     )
     expected = (8 / 9 * (left_out - left_out.mean(0)).square().sum(0)).sqrt()
     torch.testing.assert_close(sas_selection.jackknife_error(toxic, safe), expected)
+    lead = left_out - left_out[:, [1]]
+    expected = (8 / 9 * (lead - lead.mean(0)).square().sum(0)).sqrt()
+    torch.testing.assert_close(sas_selection.jackknife_error(toxic, safe, against=1), expected)
+
+
+def test_the_difference_of_layers_that_see_the_same_pairs_is_surer_than_either() -> None:
+    # One layer is the other with a share of noise of its own: their scores vary together, and their difference little.
+    generator = torch.Generator().manual_seed(0)
+    shared = torch.randn(40, 1, 8, generator=generator) + 1.0
+    toxic = torch.cat([shared, shared + 0.05 * torch.randn(40, 1, 8, generator=generator)], dim=1)
+    safe = torch.zeros_like(toxic)
+    alone = sas_selection.jackknife_error(toxic, safe)
+    assert float(sas_selection.jackknife_error(toxic, safe, against=0)[1]) < 0.2 * float(alone.min())
 
 
 def test_a_fitted_defence_is_read_back_and_answers_the_same(study: Study) -> None:

@@ -90,7 +90,7 @@ def cast_readings(study: Study, data: ComparedData, *, strength: float) -> pd.Da
 
     Returns:
         condition, layer, f1 (on the texts that chose the threshold), where ("in sight", "in words"), measure ("opens on
-        attacks", "opens on twins", "attacks refused", "twins spoilt"), rate, low, high, n.
+        attacks", "opens on twins", "attacks refused" (and not carried out), "twins spoilt"), rate, low, high, n.
     """
     texts, depth = study.text_data.texts, study.mllm.layers
     upper_half = tuple(range(1, depth // 2 + 1))
@@ -119,7 +119,7 @@ def cast_readings(study: Study, data: ComparedData, *, strength: float) -> pd.Da
         measures = {
             "opens on attacks": attacks["triggered"].astype(bool),
             "opens on twins": twins["triggered"].astype(bool),
-            "attacks refused": attacks["refused"].astype(bool),
+            "attacks refused": attacks["refused"].astype(bool) & ~attacks["unsafe"].astype(bool),
             "twins spoilt": ~right,
         }
         of = {"condition": name, "layer": point.layer, "f1": point.f1, "where": where}

@@ -72,7 +72,7 @@ def odds(study: Study, prompts: Sequence[Prompt], *, ranks: Sequence[int]) -> pd
                     "surface": surface,
                     "rank": rank,
                     "mean": float(found.mean()),
-                    "median": float(found.median()),
+                    "median": float(found.quantile(0.5)),  # torch's own takes the lower of two in the middle
                     "n": len(mine),
                 }
             )

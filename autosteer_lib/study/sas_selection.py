@@ -5,6 +5,10 @@ T = Σ u_i the score without pair i needs ‖T − u_i‖² only, so all N leave
 
     SAS_(−i) = (‖T − u_i‖² − (N − 1)) / ((N − 1)(N − 2)),   se² = (N − 1)/N · Σ (SAS_(−i) − mean)²
 
+All layers are scored on the same pairs, so intervals that overlap do not say that two layers are alike: `behind` is the
+lead of the chosen layer over another, with the jackknife of the *difference*. (Of a winner that was picked by these
+very pairs, leads near zero say little.)
+
 Source: AutoSteer §3.2 for the score; the interval is this project's addition.
 """
 
@@ -34,18 +38,23 @@ def sas_table(study: Study) -> pd.DataFrame:
     """SAS of each candidate layer with its 95 % interval.
 
     Returns:
-        layer, sas, low, high, pairs, chosen.
+        layer, sas, low, high, behind (the chosen layer's score less this one), behind_low, behind_high, pairs, chosen.
     """
     toxic, safe = contrast_states(study)
     scores = safety_awareness_score(toxic, safe, layers=study.layers)
     chosen = select_layer(scores, study.layers)
+    column = study.layers.index(chosen)
     error = _NORMAL_95 * jackknife_error(toxic, safe)
+    behind, unsure = scores[column] - scores, _NORMAL_95 * jackknife_error(toxic, safe, against=column)
     return pd.DataFrame(
         {
             "layer": study.layers,
             "sas": scores.numpy(),
             "low": (scores - error).numpy(),
             "high": (scores + error).numpy(),
+            "behind": behind.numpy(),
+            "behind_low": (behind - unsure).numpy(),
+            "behind_high": (behind + unsure).numpy(),
             "pairs": len(toxic),
             "chosen": [layer == chosen for layer in study.layers],
         }
@@ -53,13 +62,18 @@ def sas_table(study: Study) -> pd.DataFrame:
 
 
 def jackknife_error(
-    toxic: Float[Tensor, "pairs layers dim"], safe: Float[Tensor, "pairs layers dim"]
+    toxic: Float[Tensor, "pairs layers dim"],
+    safe: Float[Tensor, "pairs layers dim"],
+    *,
+    against: int | None = None,
 ) -> Float[Tensor, " layers"]:
-    """Standard error of each layer's SAS over the draw of pairs."""
+    """Standard error over the draw of pairs of each layer's SAS, or of its difference from that of the column `against`."""
     units = normalize((toxic - safe).double(), dim=-1)
     n, total = len(units), units.sum(0)
     rest = (total - units).square().sum(-1)
     without = (rest - (n - 1)) / ((n - 1) * (n - 2))
+    if against is not None:
+        without = without - without[:, [against]]
     return ((n - 1) / n * (without - without.mean(0)).square().sum(0)).sqrt()
 
 

@@ -65,7 +65,9 @@ def prompts_of(given: Sequence[Prompt], *, name: str) -> tuple[Prompt, ...]:
     Raises:
         TypeError: no list, or one of other things; bare strings above all.
     """
-    strays = [given] if isinstance(given, str | Prompt) or not isinstance(given, Iterable) else []
+    strays: list[object] = (
+        [given] if isinstance(given, str | Prompt) or not isinstance(given, Iterable) else []
+    )
     found = () if strays else tuple(given)
     strays += [one for one in found if not isinstance(one, Prompt)][:1]
     if strays:

@@ -191,8 +191,8 @@ def _unreadable(prompts: Iterable[Prompt]) -> list[str]:
                         f"prompt {prompt.id!r}: {image.name} is no picture that Pillow can read ({type(error).__name__}); "
                         "save it as PNG or JPEG"
                     )
-        if prompt.videos and not seen.issuperset(prompt.videos):  # type: ignore[arg-type]  # of files, clips are VideoFile
-            seen.update(prompt.videos)  # type: ignore[arg-type]
+        if prompt.videos and not seen.issuperset(prompt.videos):
+            seen.update(prompt.videos)
             try:
                 clip_shapes(prompt)
             except (ValueError, ImportError) as error:

@@ -27,6 +27,7 @@ from autosteer_lib.generation import GenerationSettings
 from autosteer_lib.judges import BatchJudge, Judge, Opinion, is_correct, opinions
 from autosteer_lib.metrics import Rate, holm, mcnemar
 from autosteer_lib.models import MLLM
+from autosteer_lib.pairs import prompts_of
 from autosteer_lib.prompts import Prompt
 from autosteer_lib.recorded_answers import recorded_answers
 
@@ -82,13 +83,16 @@ def evaluate(
         FailedRows: some rows failed.
 
     Raises:
+        TypeError: what is given as prompts, defences or judge is none; told before anything is asked.
         RecordError: a record file is damaged, or the disk is full.
         RuntimeError: nothing could be answered under one of the defences; says why.
     """
     _check_ids(prompts)
-    if not defences:
-        raise ValueError(
-            f"no defences to evaluate; give at least one, for example {{{BASELINE!r}: Undefended()}}"
+    _check_defences(defences)
+    if not callable(judge) and not hasattr(judge, "opinions"):
+        raise TypeError(
+            f"judge is {judge!r:.60}, and must judge answers, as RefusalPhrases() does; one that profiles name: "
+            "word_judge(name) of autosteer_lib.judges.named"
         )
     records_of = recorded_answers(
         mllm, prompts, defences, settings=settings, records=records, seed=seed, progress=progress,
@@ -250,11 +254,25 @@ def _defined(frame: pd.DataFrame, measure: str) -> pd.DataFrame:
     return known
 
 
+def _check_defences(defences: Mapping[str, Defence]) -> None:
+    example = f"{{{BASELINE!r}: Undefended()}}"
+    if not defences:
+        raise ValueError(f"no defences to evaluate; give at least one, for example {example}")
+    if not isinstance(defences, Mapping):
+        raise TypeError(
+            f"defences is a {type(defences).__name__}; give each a name for the table, as in {example}"
+        )
+    for name, defence in defences.items():
+        if not isinstance(defence, Defence):
+            what = f"the class {defence.__name__}" if isinstance(defence, type) else repr(defence)[:60]
+            raise TypeError(f"defence {name!r} is {what}; give a defence itself, as in {example}")
+
+
 def _check_ids(prompts: Sequence[Prompt]) -> None:
     if not prompts:
         raise ValueError("no prompts to evaluate")
     seen: set[str] = set()
-    for position, prompt in enumerate(prompts):
+    for position, prompt in enumerate(prompts_of(prompts, name="prompts")):
         if not prompt.id or prompt.id in seen:
             what = "has no id" if not prompt.id else f"has the id {prompt.id!r} of an earlier one"
             raise ValueError(f"prompt {position} {what}; ids tell rows apart, so give each prompt its own")

@@ -50,6 +50,8 @@ def _plain(
     for name, value in (("count", count), ("side", side), ("frames", frames)):
         if value < 1:
             raise ValueError(f"{name} = {value}; neutral sights need at least 1")
+    if isinstance(words, str):  # which would be taken letter by letter
+        raise TypeError(f"words is {words!r}; give a list of sentences, as in [{words!r}]")
     if not words:
         raise ValueError(
             'words is empty: a neutral sight needs something to be asked beside it ("describe the picture")'

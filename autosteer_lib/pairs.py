@@ -11,7 +11,7 @@ Source: AutoSteer §3.2 and appendix A.1; pair-wise split as in the published tr
 """
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from autosteer_lib.prompts import Prompt
@@ -22,6 +22,7 @@ class ContrastPairs:
     """Row i of `toxic` and row i of `safe` are twins; checked at construction.
 
     Raises:
+        TypeError: a side that is no list of prompts.
         ValueError: sides of unequal length, fewer than two pairs, a label or a pair id that
             contradicts its side, twins with different pictures, or twins that are the same prompt.
     """
@@ -31,8 +32,8 @@ class ContrastPairs:
 
     def __post_init__(self) -> None:
         # Lists are welcome; a frozen value must not change under its reader.
-        object.__setattr__(self, "toxic", tuple(self.toxic))
-        object.__setattr__(self, "safe", tuple(self.safe))
+        object.__setattr__(self, "toxic", prompts_of(self.toxic, name="toxic"))
+        object.__setattr__(self, "safe", prompts_of(self.safe, name="safe"))
         if len(self.toxic) != len(self.safe):
             raise ValueError(
                 f"{len(self.toxic)} toxic prompts and {len(self.safe)} safe ones: "
@@ -58,6 +59,25 @@ class ContrastPairs:
         return self.subset(train), self.subset(kept_back)
 
 
+def prompts_of(given: Sequence[Prompt], *, name: str) -> tuple[Prompt, ...]:
+    """A list of prompts as a tuple, which nobody changes.
+
+    Raises:
+        TypeError: no list, or one of other things; bare strings above all.
+    """
+    strays: list[object] = (
+        [given] if isinstance(given, str | Prompt) or not isinstance(given, Iterable) else []
+    )
+    found = () if strays else tuple(given)
+    strays += [one for one in found if not isinstance(one, Prompt)][:1]
+    if strays:
+        raise TypeError(
+            f"{name} holds {strays[0]!r:.60}, a {type(strays[0]).__name__}; give a list of Prompt, as in "
+            '[Prompt(text="…", id="1"), …]'
+        )
+    return found
+
+
 def split_indices(
     rows: int, *, held_out: float = 0.1, seed: int, least: int = 1
 ) -> tuple[list[int], list[int]]:
@@ -72,7 +92,8 @@ def split_indices(
         raise ValueError(f"held_out = {held_out} must be a share between 0 and 1, for example 0.1")
     if rows < 2 * least:
         raise ValueError(
-            f"{rows} rows cannot be split into two parts of at least {least}; give {2 * least} or more"
+            f"{rows} rows cannot be split into two parts of at least {least}, one to train on and one held out; give "
+            f"{2 * least} or more"
         )
     order = list(range(rows))
     random.Random(seed).shuffle(order)

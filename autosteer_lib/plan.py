@@ -2,6 +2,7 @@
 
     checkpoints    id, parameters, size, memory of the weights in the profile's type, licence, gate
     sets           rows, size, licence, gate, what for
+    of one's own   model folder and prompts: whole, and can every row, picture and film be read?
     this machine   what of it is here; disk, accelerator, token (there or not: it is never shown)
     time           at least  steps × bytes of weights / bandwidth,  steps = answers / batch × tokens
 
@@ -16,8 +17,10 @@ import sys
 from collections.abc import Iterable, Sequence
 
 from autosteer_lib.benchmarks.needed import NeededSet, needed_sets
+from autosteer_lib.ingredients import check_model, check_prompts, has_own_model
 from autosteer_lib.needs import Machine, checkpoint_here, machine, needed_checkpoints, needed_judges, set_here
 from autosteer_lib.profiles import DEFAULT_PROFILE, Profile, load_profile
+from autosteer_lib.provenance import repository_root
 from autosteer_lib.released import JUDGES, Checkpoint
 
 UNKNOWN = "not known"
@@ -35,8 +38,11 @@ def plan(profile: Profile, *, here: Machine, bandwidth: float = BANDWIDTH) -> li
     """
     checkpoints, sets = needed_checkpoints(profile), needed_sets(profile)
     lines = [f"profile {profile.name}: {profile.run.description}", ""]
+    own, faults = _own_lines(profile)
+    lines += own
     if not checkpoints and not sets:
-        return [*lines, "It downloads nothing: model and prompts ship with the repository."]
+        ship = "" if own or faults else ": model and prompts ship with the repository"
+        return [*lines, *faults, f"It downloads nothing{ship}."]
     dtype = profile.model.dtype if profile.model.dtype != "auto" else "bfloat16"
     missing: list[str] = []
     judges = needed_judges(profile)
@@ -45,17 +51,38 @@ def plan(profile: Profile, *, here: Machine, bandwidth: float = BANDWIDTH) -> li
     lines += _machine_lines(profile, checkpoints, dtype=dtype, here=here)
     lines += ["", _download_line([*checkpoints, *judges], sets)]
     lines += ["", *_time_lines(profile, checkpoints, sets, dtype=dtype, bandwidth=bandwidth)]
-    lines += (
-        ["", "missing here:", *(f"  {line}" for line in missing)]
-        if missing
-        else ["", "nothing is missing here."]
-    )
     if missing:
+        lines += ["", "missing here:", *(f"  {line}" for line in missing), ""]
         lines += [
-            "",
-            f"On a network, `make fetch PROFILE={profile.name}` gets what has an address and no closed gate.",
+            f"On a network, `make fetch PROFILE={profile.name}` gets what has an address and no closed gate."
         ]
+    elif not faults:
+        lines += ["", "nothing is missing here."]
+    if faults:
+        lines += ["", *faults[:-1]]
     return lines
+
+
+def _own_lines(profile: Profile) -> tuple[list[str], list[str]]:
+    """(what was found of a model and prompts of one's own, what must be mended before they can be used)."""
+    root, lines, faults = repository_root(), list[str](), list[str]()
+    shipped = (root / profile.model.name).is_relative_to(root / "data") and profile.data.source == "organism"
+    if has_own_model(profile, root=root) and not shipped:
+        try:
+            family = check_model(profile, root=root)
+            lines += [f"model: {profile.model.name}, a {family} checkpoint, whole", ""]
+        except (ValueError, FileNotFoundError) as error:
+            faults += ["the model cannot be loaded:", f"  {error}", ""]
+    try:
+        files = check_prompts(profile, root=root)
+    except ValueError as error:
+        return lines, [*faults, str(error), ""]
+    if files:
+        rows = [("file", "rows for", "asked for", "here")]
+        for file in files:
+            rows += [(file.name, kind, f"{file.wanted[kind]:,}", f"{n:,}") for kind, n in file.found.items()]
+        lines += [f"prompts in {profile.data.folder}, pictures and films looked at:", *_table(rows), ""]
+    return lines, faults
 
 
 def _checkpoint_lines(

@@ -86,6 +86,7 @@ def _profile_path(name: str | Path) -> Path:
     path = Path(name)
     if path.suffix == ".toml" or path.parent != Path():
         if path.is_file():
+            _check_name(path)
             return path
         raise ValueError(
             f"profile file {path} does not exist; shipped profiles: {', '.join(available_profiles())}"
@@ -95,6 +96,14 @@ def _profile_path(name: str | Path) -> Path:
             f"unknown profile {str(name)!r}: {did_you_mean(str(name), available_profiles())}, or a .toml file"
         )
     return PROFILE_FOLDER / f"{name}.toml"
+
+
+def _check_name(path: Path) -> None:
+    """A file that is called like a shipped profile would share its build, and be compared with what is committed."""
+    if path.stem in available_profiles() and path.resolve().parent != PROFILE_FOLDER.resolve():
+        raise ValueError(
+            f"profile file {path} has the name of a shipped profile, whose build folder it would share; rename it"
+        )
 
 
 def _fault(fault: dict[str, object]) -> str:
@@ -155,6 +164,18 @@ def _check_together(profile: Profile) -> None:
         raise ValueError(
             f"profile {profile.name}: [evaluation] thresholds has {wrong}; each is a probability, 0 to 1"
         )
+    for key, named in (
+        ("[run] beside", profile.run.beside),
+        ("[compared] transfer_from", [profile.compared.transfer_from or profile.name]),
+    ):
+        for other in named:
+            if other != profile.name:
+                try:
+                    _profile_path(other)
+                except ValueError as error:
+                    raise ValueError(
+                        f"profile {profile.name}: {key} names another profile: {error}"
+                    ) from None
     _check_judges(profile)
 
 

@@ -42,6 +42,7 @@ from autosteer_lib.execution import (
     run_notebook,
 )
 from autosteer_lib.forked_kernels import IMPORTED
+from autosteer_lib.ingredients import check_model, check_prompts
 from autosteer_lib.notebook_files import (
     for_publication,
     read_notebook,
@@ -79,7 +80,9 @@ def reproduce(
 
     Raises:
         CannotScaleOut: that Ray cannot be had, or is too small.
-        CannotStart: no disk space, a foreign kernel, another run at work, or `update` of what is not published.
+        CannotStart: no disk space, no folder for the build, a foreign kernel, another run at work, or `update` of
+            what is not published.
+        ValueError, FileNotFoundError: the profile's model or prompts, where they are one's own.
         NotebookFailed: a notebook raised; those before it are kept.
     """
     if update and (run.profile.name != DEFAULT_PROFILE or run.parameters):
@@ -88,7 +91,15 @@ def reproduce(
             "Leave out --update"
         )
     check_disk(run)
-    run.build.mkdir(parents=True, exist_ok=True)
+    if run.argument != run.profile.name:  # a shipped profile's model and prompts are shipped, or fetched
+        check_model(run.profile, root=run.root)
+        check_prompts(run.profile, root=run.root)
+    try:
+        run.build.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CannotStart(
+            f"{run.build} cannot be made ({error.strerror}); tables and answers are kept there"
+        ) from None
     try:
         with (
             FileLock(run.build / ".lock", timeout=0),
@@ -98,7 +109,7 @@ def reproduce(
                 check_kernel()
             except ValueError as error:
                 raise CannotStart(str(error)) from None
-            print(f"profile {run.label}: {run.profile.run.description}")
+            print(f"profile {run.label}: {run.profile.run.description}", flush=True)
             with _on(cluster, run):
                 ran = bring_up_to_date(run, progress=progress)
                 if update:

@@ -17,6 +17,7 @@ from autosteer_lib.generation import GenerationSettings
 from autosteer_lib.judges import Judge, RefusalPhrases
 from autosteer_lib.models import MLLM
 from autosteer_lib.own_answers import OwnAnswers, ask_anew
+from autosteer_lib.pairs import prompts_of
 from autosteer_lib.prompts import Prompt
 
 FEWEST = 10  # a mean of fewer is mostly their own noise; LLaVA-1.5-13B had 33 left of 100 (MARS App. F)
@@ -35,7 +36,8 @@ class TextSets:
         for name, expected in (
             ("unsafe", True), ("safe", False), ("validation_unsafe", True), ("validation_safe", False),
         ):  # fmt: skip
-            prompts: tuple[Prompt, ...] = getattr(self, name)
+            prompts = prompts_of(getattr(self, name), name=name)
+            object.__setattr__(self, name, prompts)  # lists are welcome
             if not prompts:
                 raise ValueError(
                     f"{name} is empty; a refusal direction and its layer need texts of all four kinds"
@@ -69,6 +71,7 @@ def keep_by_behaviour(
     """(T_ref, T_acc): the unsafe texts that the model refuses and the safe ones that it accepts.
 
     Raises:
+        TypeError: no judge.
         ValueError: fewer than `fewest` are left on a side; the message has both counts. Fewer were given: at
             once, before the model runs.
     """
@@ -78,6 +81,11 @@ def keep_by_behaviour(
             "be left after the filter: give more, or lower fewest"
         )
     judge = RefusalPhrases() if judge is None else judge
+    if not callable(judge):
+        raise TypeError(
+            f"judge is {judge!r:.60}, and must be a judge of words, as RefusalPhrases() is; one that profiles name: "
+            "word_judge(name) of autosteer_lib.judges.named"
+        )
     refused, accepted = (
         [
             prompt

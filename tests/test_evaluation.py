@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -335,3 +336,32 @@ def test_costs_are_means_an_answer(judged: pd.DataFrame) -> None:
     assert list(table["defence"]) == ["Orig.", "Steer", "AutoSteer"]
     assert table["seconds"].tolist() == pytest.approx([0.1] * 3)
     assert table[["model_calls", "prompt_tokens", "new_tokens"]].to_numpy().tolist() == [[1, 6, 4]] * 3
+
+
+@pytest.mark.usefixtures("as_a_user")
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"judge": None}, "judge is None, and must judge answers"),
+        ({"judge": "coin"}, "judge is 'coin', and must judge"),
+        ({"defences": [Undefended()]}, "defences is a list; give each a name"),
+        (
+            {"defences": {"Orig.": Undefended}},
+            "defence 'Orig.' is the class Undefended; give a defence itself",
+        ),
+        ({"prompts": ["hello"]}, "prompts holds 'hello', a str; give a list of Prompt"),
+    ],
+)
+def test_slips_are_told_before_anything_is_asked(
+    tmp_path: Path, changed: dict[str, Any], message: str
+) -> None:
+    arguments = {
+        "prompts": [Prompt(text="a", id="1")],
+        "defences": {"Orig.": Undefended()},
+        "judge": None,
+        **changed,
+    }
+    asked: Any = None  # a model would be used after the checks alone
+    with pytest.raises(TypeError, match=message):
+        evaluate(asked, **arguments, settings=GenerationSettings(), records=tmp_path)
+    assert not list(tmp_path.iterdir())

@@ -178,6 +178,14 @@ def test_outcomes_are_counted_by_hand(study: Study) -> None:
     none = mars_outcome.by_category(clipless, frame[frame["surface"] != "video"])
     assert none.empty
     assert none.columns.tolist() == by_kind.columns.tolist()
+    unsorted = Study(study.profile, study.seed, study.artefacts)
+    bare = tuple(replace(p, metadata={"group": p.metadata["group"]}) for p in study.data.tests)
+    vars(unsorted).update(data=replace(study.data, tests=bare))
+    assert set(mars_outcome.by_category(unsorted, frame)["category"]) == {"not said"}, (
+        "as files of one's own are"
+    )
+    nowhere = mars_outcome.prompt_effect(frame[frame["surface"] == "text"])
+    assert nowhere.columns.tolist() == effect.columns.tolist()
 
 
 def test_cases_of_another_defence_keep_the_rule(study: Study) -> None:

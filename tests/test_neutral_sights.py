@@ -65,3 +65,9 @@ def test_what_cannot_be_drawn_is_refused() -> None:
         neutral_pictures(-1, words=WORDS, side=4)
     with pytest.raises(ValueError, match="words is empty"):
         neutral_pictures(2, words=(), side=4)
+
+
+@pytest.mark.usefixtures("as_a_user")
+def test_one_sentence_is_not_taken_letter_by_letter() -> None:
+    with pytest.raises(TypeError, match=r"words is 'describe this'; give a list of sentences"):
+        neutral_pictures(2, words="describe this", side=4)

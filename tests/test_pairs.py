@@ -100,3 +100,10 @@ def test_prompts_without_labels_are_welcome() -> None:
         tuple(replace(p, harmful=None, pair_id=None) for p in safe),
     )
     assert len(unlabelled) == 2
+
+
+@pytest.mark.usefixtures("as_a_user")
+@pytest.mark.parametrize("given", [["a", "b"], "ab", None, Prompt(text="a"), [Prompt(text="a"), "b"]])
+def test_sides_are_lists_of_prompts(given: object) -> None:
+    with pytest.raises(TypeError, match=r"toxic holds .*; give a list of Prompt"):
+        ContrastPairs(given, [Prompt(text="c"), Prompt(text="d")])  # type: ignore[arg-type]

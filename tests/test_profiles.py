@@ -105,6 +105,16 @@ def test_profile_from_a_path_is_named_after_its_file(edited):
             r'neutral_words = "task" takes the organism',
         ),
         ("thresholds = [0.5]", "thresholds = [5.0]", r"thresholds has \[5.0\]; each is a probability"),
+        (
+            "beside = []",
+            'beside = ["orgnism"]',
+            r"\[run\] beside .*: unknown profile 'orgnism': did you mean organism",
+        ),
+        (
+            "transfer_from = false",
+            'transfer_from = "lost.toml"',
+            r"\[compared\] transfer_from names another profile: profile file lost.toml does not exist",
+        ),
         ("[run]", 'name = "other"\n[run]', r"`name` is not a key"),
         ("[run]", "[run", r"is not valid TOML"),
     ],
@@ -125,6 +135,13 @@ def test_unknown_profile_names_the_nearest():
         load_profile("organsim")
     with pytest.raises(ValueError, match=r"profile file nowhere/x.toml does not exist"):
         load_profile("nowhere/x.toml")
+
+
+def test_a_file_cannot_take_the_name_of_a_shipped_profile(tmp_path):
+    (tmp_path / "organism.toml").write_text((PROFILE_FOLDER / "organism.toml").read_text(encoding="utf-8"))
+    with pytest.raises(ValueError, match=r"organism\.toml has the name of a shipped profile, .*rename it"):
+        load_profile(tmp_path / "organism.toml")
+    assert load_profile(PROFILE_FOLDER / "organism.toml").name == "organism"
 
 
 def test_model_path_is_a_folder_where_the_name_can_be_none_else(tmp_path):

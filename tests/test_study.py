@@ -232,7 +232,7 @@ def test_prompts_can_come_from_files(tmp_path: Path) -> None:
     ("rows", "message"),
     [
         ({"pairs": PAIRED[:-1], "refusals": REFUSED, "tests": TESTED}, "without a twin: 2"),
-        ({"pairs": [{**PAIRED[0], "colour": "red"}]}, "unknown fields colour; allowed are"),
+        ({"pairs": [{**PAIRED[0], "colour": "red"}]}, "unknown fields colour: allowed: frames"),
         ({"pairs": [{**PAIRED[0], "group": "odd"}]}, "group 'odd'; allowed are attack"),
         ({}, "sets/pairs.jsonl does not exist"),
     ],

@@ -132,3 +132,17 @@ def test_validation_texts_must_be_others(texts: TextSets) -> None:
         replace(texts, validation_safe=(*texts.validation_safe, again))
     with pytest.raises(ValueError, match=r"\(12 in all\)"):
         replace(texts, validation_unsafe=texts.unsafe)
+
+
+@pytest.mark.usefixtures("as_a_user")
+def test_lists_are_welcome_and_strings_are_named(texts: TextSets) -> None:
+    sides = {name: list(side) for name, side in vars(texts).items()}
+    assert TextSets(**sides) == texts  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"unsafe holds 'a', a str; give a list of Prompt"):
+        TextSets(**{**sides, "unsafe": ["a"]})  # type: ignore[arg-type]
+
+
+@pytest.mark.usefixtures("as_a_user")
+def test_a_name_is_no_judge(tiny: MLLM, texts: TextSets) -> None:
+    with pytest.raises(TypeError, match=r"judge is 'coin', and must be a judge of words"):
+        keep_by_behaviour(tiny, texts, settings=GenerationSettings(), judge="coin", fewest=1)  # type: ignore[arg-type]

@@ -81,7 +81,9 @@ def test_a_missing_film_is_named_before_anything_is_computed(
 def _sets(root: Path, **fields: object) -> Profile:
     """A profile whose prompts come from files; `fields` are those of its one test prompt."""
     folder = root / "sets"
-    folder.mkdir()
+    (folder / "clips").mkdir(parents=True)
+    for name in ("a.mp4", "b.mp4", "clips/a.mp4"):
+        (folder / name).touch()  # what a line names must exist; none is decoded here
     pairs: list[dict[str, object]] = [
         {"text": f"{harm} {i}", "harmful": harm, "pair_id": str(i)}
         for i in range(2)
@@ -114,8 +116,9 @@ def test_eight_frames_are_shown_unless_said(tmp_path: Path) -> None:
         ({"frames": 8}, "frames = 8 without videos; leave it out"),
         ({"videos": "a.mp4"}, r"videos is 'a\.mp4'; give a list of paths, as in \[\"a\.mp4\"\]"),
         ({"images": "a.png"}, r"images is 'a\.png'; give a list"),
-        ({"videos": ["a.mp4"], "frames": 0}, r"frames=0 of .*a\.mp4; give a whole number"),
-        ({"video": ["a.mp4"]}, "unknown fields video; allowed are .*frames.*videos"),
+        ({"videos": ["a.mp4"], "frames": 0}, r"frames=0; give a whole number"),
+        ({"video": ["a.mp4"]}, r"unknown fields video: did you mean videos\? allowed: .*frames.*videos"),
+        ({"videos": ["c.mp4"]}, r"videos names c\.mp4, which does not exist"),
     ],
 )
 def test_faulty_lines_are_named(tmp_path: Path, fields: dict[str, object], message: str) -> None:

@@ -20,8 +20,8 @@ from autosteer_lib.prompts import Prompt
 from autosteer_lib.provenance import repository_root
 from autosteer_lib.study.benchmark_data import benchmark_settings
 from autosteer_lib.study.outcome import first_of_each_set
+from autosteer_lib.study.own_files import VALIDATION, validation_prompts
 from autosteer_lib.study.prompt_data import group_of
-from autosteer_lib.study.prompt_files import read_prompts
 from autosteer_lib.study.study import Study
 from autosteer_lib.text_sets import TextSets
 
@@ -70,12 +70,11 @@ def _validation(study: Study, met: Sequence[Prompt]) -> tuple[Prompt, ...]:
         known = _known(listed, met)
         return tuple(p for p in listed if p.fingerprint not in known)
     if data.source == "files":
-        path = repository_root() / str(data.folder) / "validation.jsonl"
-        prompts = read_prompts(path, groups=("attack", "benign"))
+        prompts = validation_prompts(study.profile, root=repository_root())
         known = _known(prompts, met)
         if found := [p.id for p in prompts if p.fingerprint in known]:
             raise ValueError(
-                f"{path.name} holds {', '.join(map(repr, found[:3]))} ({len(found)} in all), on which defences are fitted "
+                f"{VALIDATION} holds {', '.join(map(repr, found[:3]))} ({len(found)} in all), on which defences are fitted "
                 "or tested; settings would be chosen on training or test prompts: leave them out of one"
             )
         return tuple(first_of_each_set(prompts, count))

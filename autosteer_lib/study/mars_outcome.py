@@ -120,12 +120,13 @@ def prompt_effect(frame: pd.DataFrame) -> pd.DataFrame:
         if part.empty:
             continue
         rows.append({"request": request, "defence": defence, **Rate.of(part["refused"].tolist()).as_row()})
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=["request", "defence", "rate", "low", "high", "n"])
 
 
 def _category(prompt: Prompt) -> str:
-    """As the set has it, or the kind of the world's thing."""
-    return thing(prompt.metadata["thing"]).kind if "thing" in prompt.metadata else prompt.metadata["category"]
+    """As the set has it, or the kind of the world's thing; files of one's own do not say it."""
+    known = prompt.metadata
+    return thing(known["thing"]).kind if "thing" in known else known.get("category", "not said")
 
 
 def triggered(frame: pd.DataFrame) -> pd.DataFrame:

@@ -134,7 +134,13 @@ def _from_files(folder: Path, profile: Profile) -> PromptData:
     paired = _read(folder / "pairs.jsonl")
     sides = {True: {}, False: {}}  # type: dict[bool, dict[str | None, Prompt]]
     for prompt in paired:
-        sides[bool(prompt.harmful)][prompt.pair_id] = prompt
+        side = sides[bool(prompt.harmful)]
+        if prompt.pair_id in side and prompt.pair_id is not None:
+            raise ValueError(
+                f"{folder.name}/pairs.jsonl: prompts {side[prompt.pair_id].id!r} and {prompt.id!r} of pair_id "
+                f"{prompt.pair_id!r} are both labelled harmful={prompt.harmful}; a pair is one of each"
+            )
+        side[prompt.pair_id] = prompt
     if sides[True].keys() != sides[False].keys() or None in sides[True]:
         lonely = sorted(map(str, sides[True].keys() ^ sides[False].keys()))[:5]
         raise ValueError(
@@ -142,7 +148,8 @@ def _from_files(folder: Path, profile: Profile) -> PromptData:
             f"without a twin: {', '.join(lonely) or 'rows that have no pair_id'}"
         )
     ids = list(sides[True])[: profile.data.pairs]
-    tests = _read(folder / "tests.jsonl")
+    refusals, tests = _read(folder / "refusals.jsonl"), _read(folder / "tests.jsonl")
+    _check_labels(refusals, tests)
     kept: dict[tuple[str, str], int] = {}
     chosen = []
     for prompt in tests:
@@ -152,9 +159,23 @@ def _from_files(folder: Path, profile: Profile) -> PromptData:
             chosen.append(prompt)
     return PromptData(
         pairs=ContrastPairs(tuple(sides[True][i] for i in ids), tuple(sides[False][i] for i in ids)),
-        refusals=tuple(_read(folder / "refusals.jsonl")[: profile.data.refusal_prompts]),
+        refusals=tuple(refusals[: profile.data.refusal_prompts]),
         tests=tuple(chosen),
     )
+
+
+def _check_labels(refusals: Sequence[Prompt], tests: Sequence[Prompt]) -> None:
+    """A label that contradicts what a prompt is for would turn its rate round, silently."""
+    swapped = [p for p in tests if p.harmful is (group_of(p) != "attack")]
+    for name, prompts, meaning in (
+        ("refusals.jsonl", [p for p in refusals if p.harmful is False], "all of them are toxic"),
+        ("tests.jsonl", swapped, "an attack is harmful, the other groups are not"),
+    ):
+        if prompts:
+            found = ", ".join(f"{p.id!r} ({group_of(p)}, harmful={p.harmful})" for p in prompts[:3])
+            raise ValueError(
+                f"{name}: {meaning}, received {found}, {len(prompts)} in all; correct the labels"
+            )
 
 
 def _read(path: Path) -> list[Prompt]:

@@ -98,7 +98,8 @@ def reproduce(
         run.build.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise CannotStart(
-            f"{run.build} cannot be made ({error.strerror}); tables and answers are kept there"
+            f"{run.build} cannot be made ({error.strerror}); tables and answers are kept"
+            " there: move what is in its way, or let it be written"
         ) from None
     try:
         with (

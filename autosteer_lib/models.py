@@ -281,10 +281,26 @@ def _load_processor(folder: Path) -> Any:
             f"{folder} has no chat template (chat_template.jinja): the prompt's last token, which is "
             "what a prober reads, would be arbitrary; set processor.chat_template and save it"
         )
+    _check_template(folder, processor)
     if processor.tokenizer.pad_token_id is None:
         # Padding is masked, so any token serves; the end of the turn always exists.
         processor.tokenizer.pad_token = processor.tokenizer.eos_token
     return processor
+
+
+def _check_template(folder: Path, processor: Any) -> None:
+    turn = {"role": "user", "content": [{"type": "text", "text": "?"}]}
+    try:
+        processor.apply_chat_template(
+            [turn], chat_template=processor.chat_template, add_generation_prompt=True, tokenize=False
+        )
+    except Exception as error:
+        # A template is a program of its author's: it can raise anything.
+        raise ValueError(
+            f"the chat template of {folder} cannot render a turn of words ({type(error).__name__}: {error}); content is "
+            "given as a list of parts, {'type': 'text', 'text': …}, {'type': 'image'}, {'type': 'video'}: mend "
+            "chat_template.jinja, or set processor.chat_template and save it"
+        ) from error
 
 
 def _template_of(folder: Path, processor: Any) -> str | None:

@@ -56,6 +56,17 @@ class Prompt:
     """Anything else a table may want to group by."""
 
     def __post_init__(self) -> None:
+        if not isinstance(self.text, str):
+            raise TypeError(
+                f"prompt {self.id!r}: text is a {type(self.text).__name__}; give a string, '' where a picture or a clip "
+                "says all"
+            )
+        for name in ("images", "videos"):
+            shown = getattr(self, name)
+            if not isinstance(shown, tuple):
+                raise TypeError(
+                    f"prompt {self.id!r}: {name} is a {type(shown).__name__}; give a tuple, for one of them ({name[:-1]},)"
+                )
         if not self.text.strip() and not self.images and not self.videos:
             raise ValueError(
                 f"prompt {self.id!r} is empty: text is {self.text!r} and there is no picture and no "

@@ -262,6 +262,21 @@ def test_a_missing_tensor_is_an_error_and_not_random_numbers(broken: Path) -> No
         load(broken)
 
 
+@pytest.mark.parametrize(
+    ("template", "why"),
+    [
+        ("{% for m in messages %}{{ m['role'] + ': ' + m['content'] }}{% endfor %}", "TypeError"),
+        ("{{ raise_exception('two turns at least') }}", "TemplateError: two turns at least"),
+        ("{% for m in messages %}", "TemplateSyntaxError"),
+    ],
+    ids=["of texts alone", "raises", "broken"],
+)
+def test_a_template_that_cannot_be_rendered_is_told_at_loading(broken: Path, template: str, why: str) -> None:
+    (broken / "chat_template.jinja").write_text(template)
+    with pytest.raises(ValueError, match=rf"cannot render a turn of words \({why}"):
+        load(broken)
+
+
 def test_no_chat_template_is_an_error(broken: Path) -> None:
     (broken / "chat_template.jinja").unlink()
     with pytest.raises(ValueError, match=r"has no chat template"):

@@ -132,3 +132,16 @@ def test_a_clip_is_uint8_frames(clip: np.ndarray) -> None:
 def test_other_types_are_refused_with_the_remedy(wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(TypeError, match=message):
         Prompt(text="", **wrong)
+
+
+@pytest.mark.usefixtures("as_a_user")
+def test_parts_of_another_type_are_named() -> None:
+    picture = Image.new("RGB", (8, 8))
+    with pytest.raises(TypeError, match=r"prompt '1': text is a NoneType; give a string"):
+        Prompt(id="1", text=None)  # type: ignore[arg-type]
+    with pytest.raises(
+        TypeError, match=r"prompt '2': images is a Image; give a tuple, for one of them \(image,\)"
+    ):
+        Prompt(id="2", text="?", images=picture)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"prompt '3': videos is a list; give a tuple"):
+        Prompt(id="3", text="?", videos=[])  # type: ignore[arg-type]

@@ -38,7 +38,7 @@ def sights(study: Study) -> list[str]:
 def separations(study: Study) -> pd.DataFrame:
     """MARS' separation score (eq. 3) by layer, raw and re-centred, with the normal 95 % interval of two samples.
 
-    An attack and its twin share their words, so of pairs the interval would be narrower.
+    An attack and its twin share their words, so of pairs the interval would be narrower. One prompt has no interval (NaN).
 
     Returns:
         surface, centring, layer, separation, low, high, n (attacks; as many twins).
@@ -60,6 +60,8 @@ def separations(study: Study) -> pd.DataFrame:
 
 
 def _half_width(harmful: Tensor, harmless: Tensor, direction: Tensor) -> Float[Tensor, " layers"]:
+    if min(len(harmful), len(harmless)) < 2:
+        return torch.full((len(direction),), torch.nan)
     cosines = [torch.cosine_similarity(side, direction, dim=-1) for side in (harmful, harmless)]
     return NORMAL * torch.stack([side.var(dim=0) / len(side) for side in cosines]).sum(dim=0).sqrt()
 

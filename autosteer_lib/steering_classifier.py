@@ -25,6 +25,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, linear, relu
 
+threshold_backward = torch.ops.aten.threshold_backward
+
 Algorithm: TypeAlias = Literal["descent", "reflection"]
 
 
@@ -119,8 +121,9 @@ class Objective(NamedTuple):
         """∇L at each float32 state, its own only."""
         first = linear(states, self.w1, self.b1)
         second = linear(relu(first), self.w2, self.b2)
-        back = (self.c * (second > 0)) @ self.w2
-        return (back * (first > 0)) @ self.w1
+        # What autograd itself runs backwards through a ReLU: one pass where a comparison and a product take two.
+        back = threshold_backward(self.c.expand_as(second), second, 0) @ self.w2
+        return threshold_backward(back, first, 0) @ self.w1
 
 
 def steered(
@@ -140,7 +143,7 @@ def steered(
     for step in range(steps):
         gradient = objective.gradient(moved)
         if algorithm == "descent":
-            moved = moved - (alpha * decay**step) * gradient
+            moved = torch.sub(moved, gradient, alpha=alpha * decay**step)
         else:
             length = gradient.norm(dim=-1, keepdim=True)
             normal = torch.where(length > 0, gradient / length, 0.0)

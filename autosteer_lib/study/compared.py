@@ -23,7 +23,8 @@ from autosteer_lib.study.compared_choice import (
     settled,
     validated,
 )
-from autosteer_lib.study.compared_data import compared_data
+from autosteer_lib.study.compared_data import ComparedData, compared_data
+from autosteer_lib.study.fitted_ahead import fit_beside
 from autosteer_lib.study.gap import MEASURES
 from autosteer_lib.study.outcome import first_of_each_set
 from autosteer_lib.study.study import Study
@@ -42,6 +43,12 @@ def source_study(study: Study) -> Study | None:
     """The study whose model lends its direction, as the profile says; it writes into the same build."""
     name = study.profile.compared.transfer_from
     return Study(load_profile(name), study.seed, study.artefacts) if name else None
+
+
+def fitted(study: Study, data: ComparedData) -> Candidates:
+    """Every method of this study's model, in all of its settings; the models beside it are begun meanwhile."""
+    fit_beside(study, fit=_fit_alone)
+    return candidates(study, data, source=source_study(study))
 
 
 def left_out(study: Study, found: Candidates) -> pd.DataFrame:
@@ -99,7 +106,7 @@ def chosen_answers(study: Study) -> pd.DataFrame:
         As `answers`.
     """
     data = compared_data(study)
-    found = candidates(study, data, source=source_study(study))
+    found = fitted(study, data)
     chosen = settled(found, validated(study, found, data), CHOSEN)
     return answers(study, {CHOSEN: chosen})
 
@@ -263,6 +270,10 @@ def against_price(frame: pd.DataFrame, price: pd.DataFrame) -> pd.DataFrame:
     times = price.set_index("defence")["times_tokens"]
     table.insert(1, "x", table["method"].map(times))
     return table
+
+
+def _fit_alone(study: Study) -> None:
+    candidates(study, compared_data(study), source=source_study(study))
 
 
 def _compared(frame: pd.DataFrame, *, measures: Mapping[str, tuple[str, str]] = MEASURES) -> pd.DataFrame:

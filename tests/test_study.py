@@ -142,7 +142,7 @@ def test_probers_of_all_layers_are_watched_on_every_twinned_surface(study: Study
     gates = probing.gates_by_layer(study, fitted)
     assert set(gates["layer"]) == set(study.layers)
     assert set(gates["series"]) == {
-        "harm in sight",
+        "harm that needs the sight",
         "harm in words",
         "harmless twins",
         "borderline",

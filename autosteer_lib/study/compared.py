@@ -28,7 +28,7 @@ from autosteer_lib.study.fitted_ahead import fit_beside
 from autosteer_lib.study.gap import MEASURES
 from autosteer_lib.study.outcome import first_of_each_set
 from autosteer_lib.study.study import Study
-from autosteer_lib.study.surfaces import kind_of
+from autosteer_lib.study.surfaces import IN_SIGHT, kind_of
 
 SETTINGS = (PUBLISHED, CHOSEN)
 REFUSED, RIGHT = "refusal", "right answers"
@@ -133,7 +133,7 @@ def overall(frame: pd.DataFrame) -> pd.DataFrame:
     """
     parts = [frame.assign(surface="all")]
     attacks = frame[frame["group"] == "attack"]
-    seen = attacks["surface"].map(kind_of).isin(["image", "typographic", "video"])
+    seen = attacks["surface"].map(kind_of).isin(IN_SIGHT)
     apart = [attacks[seen].assign(surface="in sight"), attacks[~seen].assign(surface="in words or both")]
     parts += [part for part in apart if len(part)]
     tables = [*(_compared(part) for part in parts), *_otherwise(parts[0])]

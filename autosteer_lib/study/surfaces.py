@@ -35,7 +35,8 @@ SURFACES: dict[str, tuple[str, ...]] = {
     "video": ("video", "video_safetybench/benign", "video_safetybench/harmful"),
 }  # fmt: skip
 IN_WORDS = ("text", "role-play", "words")
-IN_SIGHT = ("image", "typographic", "video", "combination")  # not in the words, or not in them alone
+IN_SIGHT = ("image", "typographic", "video")  # nothing in the words tells
+NEEDS_SIGHT = (*IN_SIGHT, "combination")  # nor do the words alone
 _KINDS = {surface: kind for kind, surfaces in SURFACES.items() for surface in surfaces}
 
 

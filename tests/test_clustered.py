@@ -70,6 +70,32 @@ def test_it_covers_where_the_interval_over_rows_does_not() -> None:
     assert things > 85
 
 
+def test_a_single_success_is_known_no_better_than_none() -> None:
+    clusters = [index % 14 for index in range(960)]
+    none, one, five = (
+        ClusteredRate.of([index in hits for index in range(960)], clusters)
+        for hits in ([], [3], [0, 1, 2, 3, 4])
+    )
+    assert none.high == one.high == five.high == pytest.approx(Rate.of([False] * 14).high)
+    assert none.low == 0.0
+    assert one.low < one.rate.value
+    all_but_one = ClusteredRate.of([index != 3 for index in range(960)], clusters)
+    assert (all_but_one.low, all_but_one.high) == pytest.approx((1 - one.high, 1 - one.low))
+
+
+def test_it_covers_where_few_things_have_any() -> None:
+    rng, things, rows = np.random.default_rng(2), 0, 0
+    clusters = [index % 10 for index in range(120)]
+    for _ in range(100):
+        shares = np.where(rng.random(10) < 0.05, 0.5, 0.001)
+        found = ClusteredRate.of((rng.random(120) < shares[clusters]).tolist(), clusters)
+        mean = 0.05 * 0.5 + 0.95 * 0.001
+        rows += found.rate.low <= mean <= found.rate.high
+        things += found.low <= mean <= found.high
+    assert rows < 90
+    assert things > 90
+
+
 def test_too_few_clusters_are_an_error() -> None:
     with pytest.raises(ValueError, match="1 cluster: how clusters differ cannot be seen"):
         ClusteredRate.of([True, False], ["acid", "acid"])

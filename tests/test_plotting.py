@@ -398,12 +398,12 @@ def test_each_model_has_its_panel_and_reported_ones_are_hollow() -> None:
 
 def test_a_group_of_prompts_looks_the_same_in_every_sweep_and_harm_is_never_drawn_as_harmless() -> None:
     alone, among = (
-        series_looks(["harm that needs the sight"]),
-        series_looks(["attacks carried out", "utility", "harm that needs the sight"]),
+        series_looks(["harm that must be seen"]),
+        series_looks(["attacks carried out", "utility", "harm that must be seen"]),
     )
-    assert alone["harm that needs the sight"] == among["harm that needs the sight"]
+    assert alone["harm that must be seen"] == among["harm that needs the sight"]
     looks = series_looks(
-        ["harm in words", "harm that needs the sight", "harmless twins", "borderline", "utility", "rest"]
+        ["harm in words", "harm that must be seen", "harmless twins", "borderline", "utility", "rest"]
     )
     assert [name for name, (colour, _) in looks.items() if colour == HARMLESS] == ["harmless twins"]
     assert len(set(looks.values())) == len(looks)

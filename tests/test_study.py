@@ -54,10 +54,37 @@ def test_jackknife_equals_leaving_pairs_out_one_by_one() -> None:
         ]
     )
     expected = (8 / 9 * (left_out - left_out.mean(0)).square().sum(0)).sqrt()
-    torch.testing.assert_close(sas_selection.jackknife_error(toxic, safe), expected)
+    alone = range(9)
+    torch.testing.assert_close(sas_selection.jackknife_error(toxic, safe, groups=alone), expected)
     lead = left_out - left_out[:, [1]]
     expected = (8 / 9 * (lead - lead.mean(0)).square().sum(0)).sqrt()
-    torch.testing.assert_close(sas_selection.jackknife_error(toxic, safe, against=1), expected)
+    found = sas_selection.jackknife_error(toxic, safe, groups=alone, against=1)
+    torch.testing.assert_close(found, expected)
+
+
+def test_pairs_about_one_thing_are_left_out_together() -> None:
+    generator = torch.Generator().manual_seed(0)
+    toxic, safe = (torch.randn(9, 2, 5, generator=generator) + shift for shift in (0.7, 0.0))
+    things = ["acid", "cup", "acid", "trap", "cup", "trap", "trap", "acid", "dice"]
+    left_out = torch.stack(
+        [
+            safety_awareness_score(toxic[kept], safe[kept])
+            for kept in ([i for i in range(9) if things[i] != name] for name in dict.fromkeys(things))
+        ]
+    )
+    expected = (3 / 4 * (left_out - left_out.mean(0)).square().sum(0)).sqrt()
+    torch.testing.assert_close(sas_selection.jackknife_error(toxic, safe, groups=things), expected)
+
+
+def test_copies_of_a_pair_make_no_score_surer() -> None:
+    generator = torch.Generator().manual_seed(0)
+    toxic, safe = (torch.randn(12, 1, 64, generator=generator) + shift for shift in (0.5, 0.0))
+    copied = [side.repeat(20, 1, 1) for side in (toxic, safe)]
+    honest = sas_selection.jackknife_error(toxic, safe, groups=range(12))
+    by_thing = sas_selection.jackknife_error(*copied, groups=[*range(12)] * 20)
+    by_pair = sas_selection.jackknife_error(*copied, groups=range(240))
+    assert float(by_thing) > 0.8 * float(honest)
+    assert float(by_pair) < 0.4 * float(honest)
 
 
 def test_the_difference_of_layers_that_see_the_same_pairs_is_surer_than_either() -> None:
@@ -66,8 +93,10 @@ def test_the_difference_of_layers_that_see_the_same_pairs_is_surer_than_either()
     shared = torch.randn(40, 1, 8, generator=generator) + 1.0
     toxic = torch.cat([shared, shared + 0.05 * torch.randn(40, 1, 8, generator=generator)], dim=1)
     safe = torch.zeros_like(toxic)
-    alone = sas_selection.jackknife_error(toxic, safe)
-    assert float(sas_selection.jackknife_error(toxic, safe, against=0)[1]) < 0.2 * float(alone.min())
+    alone = sas_selection.jackknife_error(toxic, safe, groups=range(40))
+    assert float(sas_selection.jackknife_error(toxic, safe, groups=range(40), against=0)[1]) < 0.2 * float(
+        alone.min()
+    )
 
 
 def test_a_fitted_defence_is_read_back_and_answers_the_same(study: Study) -> None:
@@ -142,13 +171,13 @@ def test_probers_of_all_layers_are_watched_on_every_twinned_surface(study: Study
     gates = probing.gates_by_layer(study, fitted)
     assert set(gates["layer"]) == set(study.layers)
     assert set(gates["series"]) == {
-        "harm that needs the sight",
+        "harm that must be seen",
         "harm in words",
         "harmless twins",
         "borderline",
         "utility",
     }
-    attacks = gates[gates["series"].str.startswith("harm in")].groupby("layer")["n"].sum()
+    attacks = gates[gates["series"].str.startswith("harm ")].groupby("layer")["n"].sum()
     assert set(attacks) == {len(study.data.test(group="attack"))}  # each attack counts once a layer
 
 

@@ -14,8 +14,8 @@ from autosteer_lib.prompts import Prompt
 from autosteer_lib.study import Study, mars_ablation, safesteer_ablation, steering
 from autosteer_lib.study.prompt_data import PromptData, group_of
 from autosteer_lib.study.surfaces import (
-    NEEDS_SIGHT,
     IN_WORDS,
+    MUST_BE_SEEN,
     SURFACES,
     all_of,
     either_of,
@@ -55,7 +55,7 @@ def test_of_the_organism_each_kind_is_a_surface_of_its_own(study: Study) -> None
     assert found == {surface: "role-play" if surface == "jailbreak" else surface for surface in ATTACKS}
     assert first_of(study, "text", "image", "video") == ["text", "image", "video"]
     assert first_of(study, ("image", "combination"), "video", twins=True) == ["image", "video"]
-    assert all_of(study, *NEEDS_SIGHT) == ["image", "typographic", "video", "combination"]
+    assert all_of(study, *MUST_BE_SEEN) == ["image", "typographic", "video", "combination"]
     assert all_of(study, *IN_WORDS, twins=True) == ["text", "jailbreak", "words"]
     assert steering.swept(study) == "words"
     assert first_of(study, *safesteer_ablation.KINDS) == ["words", "image", "typographic"]

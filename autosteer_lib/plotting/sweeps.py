@@ -35,7 +35,7 @@ from autosteer_lib.plotting.style import (
 GROUP_LOOKS = {
     "attacks": ("#882255", "o"),
     "harm in words": ("#882255", "o"),
-    "harm that needs the sight": ("#332288", "D"),
+    "harm that must be seen": ("#332288", "D"),
     "harmless twins": ("#44AA99", "s"),
     "borderline": ("#AA4499", "v"),
 }

@@ -15,7 +15,7 @@ from autosteer_lib.readings import TOXIC_IMAGE_SURFACE, Reading
 from autosteer_lib.study.gap import MEASURES, group_rates, picture_of, verdict
 from autosteer_lib.study.prompt_data import group_of
 from autosteer_lib.study.study import Study
-from autosteer_lib.study.surfaces import NEEDS_SIGHT, all_of
+from autosteer_lib.study.surfaces import MUST_BE_SEEN, all_of
 
 _CASE_COLUMNS = [
     "outcome", "surface", "prompt", "picture", "before", "before_verdict", "after", "after_verdict", "gate_score",
@@ -104,7 +104,7 @@ def control(study: Study, frame: pd.DataFrame) -> pd.DataFrame:
     Returns:
         surface, sentence_over, rate, low, high, n (share of prompts on which the gate opens).
     """
-    seen = all_of(study, *NEEDS_SIGHT)
+    seen = all_of(study, *MUST_BE_SEEN)
     gated = frame[(frame["defence"] == "AutoSteer") & frame["surface"].isin(seen) & ~frame["failed"]]
     rows = []
     for surface in seen:

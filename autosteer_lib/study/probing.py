@@ -18,7 +18,7 @@ from autosteer_lib.probers import SafetyProber
 from autosteer_lib.study.layers import labelled
 from autosteer_lib.study.sas_selection import contrast_states
 from autosteer_lib.study.study import Study
-from autosteer_lib.study.surfaces import IN_WORDS, NEEDS_SIGHT, all_of, twinned
+from autosteer_lib.study.surfaces import IN_WORDS, MUST_BE_SEEN, all_of, twinned
 
 # What the paper's Fig. 9 calls its panels, and what stands here for each set.
 HELD_OUT, TRAIN = "held-out pairs", "training pairs"
@@ -152,11 +152,15 @@ def gates_by_layer(study: Study, fitted: FittedProbers) -> pd.DataFrame:
     Returns:
         layer, series, rate, low, high, n.
     """
-    rows, needs_sight = [], all_of(study, *NEEDS_SIGHT)
+    rows, must_be_seen = [], all_of(study, *MUST_BE_SEEN)
     for layer, prober in fitted.by_layer.items():
         scores = gate_scores(study, prober, layer)
-        attack, seen = scores["group"] == "attack", scores["surface"].isin(needs_sight)
-        series = {"harm that needs the sight": attack & seen, "harm in words": attack & ~seen, **_harmless(scores)}
+        attack, seen = scores["group"] == "attack", scores["surface"].isin(must_be_seen)
+        series = {
+            "harm that must be seen": attack & seen,
+            "harm in words": attack & ~seen,
+            **_harmless(scores),
+        }
         rows += [
             _rate_row({"layer": layer, "series": name}, scores[mask]["score"] >= study.profile.gate.threshold)
             for name, mask in series.items()
@@ -208,8 +212,8 @@ def _accuracy_rows(
 ) -> list[dict[str, object]]:
     column = study.layers.index(layer)
     in_words, rows = all_of(study, *IN_WORDS, twins=True), []
-    needs_sight = [surface for surface in twinned(study) if surface not in in_words]
-    for name, surfaces in {"harm in words": in_words, "harm that needs the sight": needs_sight}.items():
+    must_be_seen = [surface for surface in twinned(study) if surface not in in_words]
+    for name, surfaces in {"harm in words": in_words, "harm that must be seen": must_be_seen}.items():
         prompts = [p for s in surfaces for p in labelled(study, s)]
         if prompts:
             right = _right(prober, study.states(prompts)[:, column], [bool(p.harmful) for p in prompts])

@@ -1,31 +1,34 @@
 """Chapter 02: SAS by layer with an interval, the cosines behind it, and how many pairs it takes.
 
-The interval is the jackknife's, which a mean over pairs of pairs allows in closed form. With
-T = Σ u_i the score without pair i needs ‖T − u_i‖² only, so all N leave-one-out scores cost O(N·d):
+The interval is the jackknife's, which a mean over pairs of pairs allows in closed form. Pairs about one thing are alike,
+so each thing is left out with all of its pairs (each pair by itself where none names its thing). With T = Σ u_i, and
+thing g of n_g pairs with the sum U_g, all G leave-one-out scores cost O(N·d):
 
-    SAS_(−i) = (‖T − u_i‖² − (N − 1)) / ((N − 1)(N − 2)),   se² = (N − 1)/N · Σ (SAS_(−i) − mean)²
+    SAS_(−g) = (‖T − U_g‖² − m) / (m (m − 1)),   m = N − n_g,   se² = (G − 1)/G · Σ (SAS_(−g) − mean)²
 
-All layers are scored on the same pairs, so intervals that overlap do not say that two layers are alike: `behind` is the
-lead of the chosen layer over another, with the jackknife of the *difference*. (Of a winner that was picked by these
-very pairs, leads near zero say little.)
+The interval is ± t_{G−1} se: few things know their own spread badly. All layers are scored on the same pairs, so
+intervals that overlap do not say that two layers are alike: `behind` is the lead of the chosen layer over another, with
+the jackknife of the *difference*. (Of a winner that was picked by these very pairs, leads near zero say little.)
 
 Source: AutoSteer §3.2 for the score; the interval is this project's addition.
 """
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Sequence
+
 import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float
+from scipy.stats import t as student
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from autosteer_lib.metrics import CONFIDENCE
 from autosteer_lib.pairs import ContrastPairs
 from autosteer_lib.sas import contrast_cosines, safety_awareness_score, sas_by_pair_count, select_layer
 from autosteer_lib.study.study import Study
-
-_NORMAL_95 = 1.96
 
 
 def contrast_states(study: Study, pairs: ContrastPairs | None = None) -> tuple[Tensor, Tensor]:
@@ -38,14 +41,18 @@ def sas_table(study: Study) -> pd.DataFrame:
     """SAS of each candidate layer with its 95 % interval.
 
     Returns:
-        layer, sas, low, high, behind (the chosen layer's score less this one), behind_low, behind_high, pairs, chosen.
+        layer, sas, low, high, behind (the chosen layer's score minus this one's), behind_low, behind_high, pairs, things
+        (left out in turn), chosen.
     """
     toxic, safe = contrast_states(study)
     scores = safety_awareness_score(toxic, safe, layers=study.layers)
     chosen = select_layer(scores, study.layers)
     column = study.layers.index(chosen)
-    error = _NORMAL_95 * jackknife_error(toxic, safe)
-    behind, unsure = scores[column] - scores, _NORMAL_95 * jackknife_error(toxic, safe, against=column)
+    things = _things(study.data.pairs)
+    quantile = float(student.ppf(0.5 + CONFIDENCE / 2, len(set(things)) - 1))
+    error = quantile * jackknife_error(toxic, safe, groups=things)
+    behind = scores[column] - scores
+    unsure = quantile * jackknife_error(toxic, safe, groups=things, against=column)
     return pd.DataFrame(
         {
             "layer": study.layers,
@@ -56,6 +63,7 @@ def sas_table(study: Study) -> pd.DataFrame:
             "behind_low": (behind - unsure).numpy(),
             "behind_high": (behind + unsure).numpy(),
             "pairs": len(toxic),
+            "things": len(set(things)),
             "chosen": [layer == chosen for layer in study.layers],
         }
     )
@@ -65,16 +73,33 @@ def jackknife_error(
     toxic: Float[Tensor, "pairs layers dim"],
     safe: Float[Tensor, "pairs layers dim"],
     *,
+    groups: Sequence[Hashable],
     against: int | None = None,
 ) -> Float[Tensor, " layers"]:
-    """Standard error over the draw of pairs of each layer's SAS, or of its difference from that of the column `against`."""
+    """Standard error over the draw of groups of each layer's SAS, or of its difference from that of the column `against`.
+
+    Args:
+        toxic: states of the toxic sides.
+        safe: of their twins, in the same order.
+        groups: which pairs are left out together, a name for each pair; at least two groups, and two pairs beside each.
+        against: column of the layer whose score is subtracted.
+    """
     units = normalize((toxic - safe).double(), dim=-1)
-    n, total = len(units), units.sum(0)
-    rest = (total - units).square().sum(-1)
-    without = (rest - (n - 1)) / ((n - 1) * (n - 2))
+    names = {name: index for index, name in enumerate(dict.fromkeys(groups))}
+    of_pair = torch.tensor([names[group] for group in groups], device=units.device)
+    count = len(names)
+    sums = units.new_zeros(count, *units.shape[1:]).index_add_(0, of_pair, units)
+    m = (len(units) - torch.bincount(of_pair, minlength=count))[:, None]
+    without = ((units.sum(0) - sums).square().sum(-1) - m) / (m * (m - 1))
     if against is not None:
         without = without - without[:, [against]]
-    return ((n - 1) / n * (without - without.mean(0)).square().sum(0)).sqrt()
+    return ((count - 1) / count * (without - without.mean(0)).square().sum(0)).sqrt()
+
+
+def _things(pairs: ContrastPairs) -> list[Hashable]:
+    """What each pair is about; its number where it does not say, and for all where two things are no sample of things."""
+    named: list[Hashable] = [p.metadata.get("thing", number) for number, p in enumerate(pairs.toxic)]
+    return named if len(set(named)) > 2 else list(range(len(named)))
 
 
 def sas_by_pairs(study: Study) -> pd.DataFrame:

@@ -36,7 +36,7 @@ SURFACES: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 IN_WORDS = ("text", "role-play", "words")
 IN_SIGHT = ("image", "typographic", "video")  # nothing in the words tells
-NEEDS_SIGHT = (*IN_SIGHT, "combination")  # nor do the words alone
+MUST_BE_SEEN = (*IN_SIGHT, "combination")  # nor do the words alone
 _KINDS = {surface: kind for kind, surfaces in SURFACES.items() for surface in surfaces}
 
 

@@ -401,7 +401,7 @@ def test_a_group_of_prompts_looks_the_same_in_every_sweep_and_harm_is_never_draw
         series_looks(["harm that must be seen"]),
         series_looks(["attacks carried out", "utility", "harm that must be seen"]),
     )
-    assert alone["harm that must be seen"] == among["harm that needs the sight"]
+    assert alone["harm that must be seen"] == among["harm that must be seen"]
     looks = series_looks(
         ["harm in words", "harm that must be seen", "harmless twins", "borderline", "utility", "rest"]
     )

@@ -41,7 +41,7 @@ def refusal_direction(study: Study) -> RefusalDirection:
         "refusal-direction",
         RefusalDirection.load,
         lambda: RefusalDirection(most_kl=None, fewest=_fewest(study)).fit(
-            study.mllm, texts, settings=study.settings, judge=study.judge, answers=study.own_answers
+            study.mllm, texts, settings=study.settings, judge=study.fit_judge, answers=study.own_answers
         ),
         profile=_SECTIONS,
         prompts=_all(texts),
@@ -55,7 +55,7 @@ def adasteer(study: Study, data: ComparedData) -> AdaSteer:
         AdaSteer.load,
         lambda: AdaSteer(
             rejection_strengths=(1.0,), compliance_strengths=(1.0,), fewest=_fewest(study) // 2
-        ).fit(study.mllm, data.texts, settings=study.settings, judge=study.judge, answers=study.own_answers),
+        ).fit(study.mllm, data.texts, settings=study.settings, judge=study.fit_judge, answers=study.own_answers),
         profile=_SECTIONS,
         prompts=_all(data.texts),
     )
@@ -90,7 +90,7 @@ def k_steering(study: Study) -> KSteering:
             mllm,
             texts,
             settings=study.settings,
-            judge=study.judge,
+            judge=study.fit_judge,
             fewest=_fewest(study),
             answers=study.own_answers,
         )
@@ -109,7 +109,7 @@ def answer_detector(study: Study, data: ComparedData) -> AnswerDetector:
 
     def fit() -> AnswerDetector:
         harmful, harmless = judged_answers(
-            mllm, data.exchanges, judge=_Unrefused(study.judge), settings=settings, answers=study.own_answers
+            mllm, data.exchanges, judge=_Unrefused(study.fit_judge), settings=settings, answers=study.own_answers
         )
         states = study.artefacts.build / "states"
         return AnswerDetector(seed=study.seed).fit(
@@ -131,7 +131,7 @@ def transfer(study: Study, source: Study, data: ComparedData) -> ActivationTrans
             source_layer=_last_layer(source), target_layer=_last_layer(study), gate="none", fewest=_fewest(study),
             seed=study.seed,
         ).fit(
-            source.mllm, study.mllm, texts, mapping_texts=_all(data.texts), settings=settings, judge=study.judge,
+            source.mllm, study.mllm, texts, mapping_texts=_all(data.texts), settings=settings, judge=study.fit_judge,
             answers=study.own_answers, cache=study.artefacts.build / "states",
         )  # fmt: skip
 
@@ -151,7 +151,7 @@ def _last_layer(study: Study) -> int:
         mllm,
         texts,
         settings=study.settings,
-        judge=study.judge,
+        judge=study.fit_judge,
         fewest=_fewest(study),
         answers=study.own_answers,
     )

@@ -127,8 +127,8 @@ class Study:
         return word_judge(self.profile.judges.decides)
 
     @cached_property
-    def text_judge(self) -> Judge:
-        """Which texts were refused, when MARS filters its own: strings as in the paper, never the world's truth."""
+    def fit_judge(self) -> Judge:
+        """What a fit takes for a refusal: strings, as a user has them, and never the world's truth."""
         return RefusalPhrases() if self.profile.judges.decides == "truth" else self.judge
 
     @cached_property
@@ -242,7 +242,7 @@ class Study:
                 pictures=data.pictures,
                 clips=data.clips,
                 settings=self.settings,
-                judge=self.text_judge,
+                judge=self.fit_judge,
                 answers=self.own_answers,
                 cache=self.artefacts.build / "states",
             ),
@@ -270,7 +270,7 @@ class Study:
                 self.mllm,
                 sets,
                 settings=self.settings,
-                judge=self.judge,
+                judge=self.fit_judge,
                 cache=self.artefacts.build / "states",
             ),
         )

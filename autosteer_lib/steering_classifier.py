@@ -25,7 +25,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, linear, relu
 
-threshold_backward = torch.ops.aten.threshold_backward
+threshold_backward = torch.ops.aten.threshold_backward  # has no other public name
 
 Algorithm: TypeAlias = Literal["descent", "reflection"]
 
@@ -119,10 +119,10 @@ class Objective(NamedTuple):
 
     def gradient(self, states: Float[Tensor, "*any dim"]) -> Float[Tensor, "*any dim"]:
         """∇L at each float32 state, its own only."""
-        first = linear(states, self.w1, self.b1)
-        second = linear(relu(first), self.w2, self.b2)
+        first = linear(states, self.w1, self.b1).relu_()
+        second = linear(first, self.w2, self.b2)
         # What autograd itself runs backwards through a ReLU: one pass where a comparison and a product take two.
-        back = threshold_backward(self.c.expand_as(second), second, 0) @ self.w2
+        back = threshold_backward(self.c, second, 0) @ self.w2
         return threshold_backward(back, first, 0) @ self.w1
 
 

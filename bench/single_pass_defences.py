@@ -3,24 +3,29 @@
     ratio = seconds(defence, acting in every row) / seconds(plain)     64 tokens, target: at most 1.03
 
 AdaSteer and ECSO ask the model again and are not here; activation transfer adds its vector as the refusal direction
-does. On the shipped model alone: these fits need one that refuses something.
+does. On the shipped model, of whose step most is Python, and on 12 blocks of 512, of whose step most is arithmetic. There
+the refusal direction is left out, since its fit needs a model that refuses something.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from autosteer_lib.defences import Defence, Undefended
+from autosteer_lib.defences import Cast, Defence, KSteering, Undefended
 from autosteer_lib.encoding import encode
 from autosteer_lib.generation import GenerationSettings
 from autosteer_lib.study import Study
 from autosteer_lib.study import compared_methods as fits
+from autosteer_lib.text_sets import TextSets
 from bench.answering import TOKENS
 from bench.harness import Check, Measure, Result, Settings, Target, compare
-from bench.subjects import endless
+from bench.subjects import Subject, endless, medium, shipped
 
 TARGET = Target(kind="at_most", bound=1.03, words="at most 3 % over a plain answer of 64 tokens")
-ROUNDS = {1: 320, 16: 60}  # of single rows 160 gave intervals 4 to 5 % wide, on both sides of the target
+# By whether the model is the larger one. Of the small one's single rows 160 gave intervals 4 to 5 % wide, on both sides
+# of the target.
+ROUNDS = {False: {1: 320, 16: 60}, True: {1: 40, 16: 20}}
 _BELOW_ALL = -2.0  # a cosine is never lower, so the condition holds for every row
 
 
@@ -30,13 +35,16 @@ def run(settings: Settings) -> Result:
     checks: list[Check] = []
     with TemporaryDirectory() as folder:
         study = Study.open("smoke" if settings.quick else settings.profile, out=Path(folder) / "build")
-        for name, defence in always_acting(study).items():
-            for rows, rounds in ({2: 2} if settings.quick else ROUNDS).items():
-                measure, check = _against_plain(
-                    study, name, defence, rows=rows, rounds=rounds, settings=settings
-                )
-                measures.append(measure)
-                checks.append(check)
+        on_shipped, on_medium = shipped(settings), medium(settings)
+        acting = [(on_shipped, always_acting(study)), (on_medium, always_acting_on_random(on_medium))]
+        for subject, defences in acting:
+            for name, defence in defences.items():
+                for rows, rounds in ({2: 2} if settings.quick else ROUNDS[subject is on_medium]).items():
+                    measure, check = _against_plain(
+                        subject, name, defence, rows=rows, rounds=rounds, settings=settings
+                    )
+                    measures.append(measure)
+                    checks.append(check)
     return Result(bench="single_pass_defences", measures=tuple(measures), checks=tuple(checks))
 
 
@@ -50,16 +58,34 @@ def always_acting(study: Study) -> Mapping[str, Defence]:
     }
 
 
+def always_acting_on_random(subject: Subject) -> Mapping[str, Defence]:
+    """CAST and K-Steering on a model of random weights, which obeys no label: what they have learnt costs no time."""
+    mllm = subject.mllm
+    unsafe, safe = (
+        tuple(replace(p, images=()) for p in s) for s in (subject.pairs.toxic, subject.pairs.safe)
+    )
+    half = len(unsafe) // 2
+    texts = TextSets(
+        unsafe=unsafe[:half], safe=safe[:half], validation_unsafe=unsafe[half:], validation_safe=safe[half:]
+    )
+    cast = Cast().fit(mllm, texts, refusal_text=subject.refusal_text, compliance_text="sure.")
+    labels = {"refused": unsafe, "accepted": safe}
+    return {
+        "CAST": cast.retuned(point=cast.point_._replace(threshold=_BELOW_ALL, side="above")),
+        "K-Steering": KSteering(gate=None, layer=mllm.layers // 2, epochs=1).fit(mllm, labels),
+    }
+
+
 def _against_plain(
-    study: Study, name: str, defence: Defence, *, rows: int, rounds: int, settings: Settings
+    subject: Subject, name: str, defence: Defence, *, rows: int, rounds: int, settings: Settings
 ) -> tuple[Measure, Check]:
-    mllm, plain = study.mllm, Undefended()
+    mllm, plain = subject.mllm, Undefended()
     tokens = 4 if settings.quick else TOKENS
-    encoded = encode(mllm, study.data.pairs.safe[:rows])
+    encoded = encode(mllm, subject.prompts[:rows])
     length = GenerationSettings(max_new_tokens=tokens, batch_size=rows)
     with endless(mllm):
         measure = compare(
-            f"{name}, {rows} × {tokens} tokens",
+            f"{subject.name}, {name}, {rows} × {tokens} tokens",
             {
                 f"{name}, every row steered": lambda: defence.answer(mllm, encoded, settings=length),
                 "plain": lambda: plain.answer(mllm, encoded, settings=length),

@@ -55,7 +55,9 @@ def adasteer(study: Study, data: ComparedData) -> AdaSteer:
         AdaSteer.load,
         lambda: AdaSteer(
             rejection_strengths=(1.0,), compliance_strengths=(1.0,), fewest=_fewest(study) // 2
-        ).fit(study.mllm, data.texts, settings=study.settings, judge=study.fit_judge, answers=study.own_answers),
+        ).fit(
+            study.mllm, data.texts, settings=study.settings, judge=study.fit_judge, answers=study.own_answers
+        ),
         profile=_SECTIONS,
         prompts=_all(data.texts),
     )
@@ -109,7 +111,11 @@ def answer_detector(study: Study, data: ComparedData) -> AnswerDetector:
 
     def fit() -> AnswerDetector:
         harmful, harmless = judged_answers(
-            mllm, data.exchanges, judge=_Unrefused(study.fit_judge), settings=settings, answers=study.own_answers
+            mllm,
+            data.exchanges,
+            judge=_Unrefused(study.fit_judge),
+            settings=settings,
+            answers=study.own_answers,
         )
         states = study.artefacts.build / "states"
         return AnswerDetector(seed=study.seed).fit(

@@ -439,15 +439,37 @@ def test_sas_marks_the_layer_that_is_highest_or_was_chosen() -> None:
     assert marked(_sas().assign(chosen=[layer == 4 for layer in LAYERS])) == [layer == 4 for layer in LAYERS]
 
 
-@pytest.mark.usefixtures("as_a_user")
-def test_heatmaps_share_a_scale_centred_at_zero() -> None:
-    figure = FIGURES["contrast_cosine_heatmaps"]()
+def _scales(cosines: dict[int, np.ndarray]) -> tuple[set[tuple[float, float]], str]:
+    figure = plotting.contrast_cosine_heatmaps(cosines)
     panels = [axes for axes in figure.axes if axes.get_title(loc="left").startswith("layer")]
-    assert {axes.collections[0].get_clim() for axes in panels} == {(-1, 1)}
+    bar = panels[0].collections[0].colorbar
+    assert bar is not None
+    return {axes.collections[0].get_clim() for axes in panels}, bar.extend
+
+
+@pytest.mark.usefixtures("as_a_user")
+def test_heatmaps_share_a_scale_that_their_cosines_fill() -> None:
+    knows, draw = np.full((20, 20), 0.8), np.random.default_rng(5)
+    stray = knows.copy()
+    stray[0, 1:3] = stray[1:3, 0] = -0.3  # four of 800 cells
+    assert _scales({1: knows, 2: knows}) == ({(0, 1)}, "neither")
+    assert _scales({1: stray, 2: knows}) == ({(0, 1)}, "min")
+    assert _scales({1: draw.uniform(-0.4, 0.6, (20, 20)), 2: knows}) == ({(-0.5, 1)}, "neither")
     with pytest.raises(ValueError, match="square"):
         plotting.contrast_cosine_heatmaps({1: np.zeros((2, 3))})
     with pytest.raises(ValueError, match="no layer"):
         plotting.contrast_cosine_heatmaps({})
+
+
+def test_probers_say_what_their_dots_and_dotted_lines_are() -> None:
+    def legend(chosen: dict[int, int]) -> list[str]:
+        figure = plotting.prober_accuracy_over_epochs(_history(), chosen=chosen, title="organism")
+        (found,) = figure.legends
+        assert found.get_title().get_text() == "organism"
+        return [text.get_text() for text in found.get_texts()]
+
+    assert legend({6: 51}) == ["epoch that is kept", "chance"]
+    assert legend({}) == ["chance"]
 
 
 def test_gate_scores_say_what_share_fires() -> None:

@@ -1,5 +1,7 @@
 """The figures of the comparison: every rate in its cell, every method at its place, reported ones apart."""
 
+from itertools import pairwise
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,7 +10,7 @@ from matplotlib.lines import Line2D
 
 from autosteer_lib.plotting import Plane, method_planes, rate_table
 from autosteer_lib.plotting.rate_table import Better
-from autosteer_lib.plotting.style import METHOD_COLOURS
+from autosteer_lib.plotting.style import METHOD_COLOURS, WIDTH
 
 RATES = pd.DataFrame(
     [
@@ -45,6 +47,32 @@ def test_every_cell_has_its_number_and_unwanted_is_dark() -> None:
     np.testing.assert_allclose(shown, [[0.9, 1.0], [0.2, 0.05]])
     np.testing.assert_allclose(np.asarray(utility.images[0].get_array()), [[0.02], [0.5]])
     assert [label.get_text() for label in attacks.get_yticklabels()] == ["Orig.", "CAST"]
+
+
+def _wide(sets: int) -> pd.DataFrame:
+    cells = [(panel, f"set {i}", "Orig.", 1.0) for panel in BETTER for i in range(sets)]
+    return pd.DataFrame(cells, columns=RATES.columns)
+
+
+@pytest.mark.parametrize(("sets", "beside"), [(1, True), (8, True), (9, False), (16, False)])
+def test_a_table_is_no_wider_than_a_page_and_its_numbers_never_touch(sets: int, beside: bool) -> None:
+    figure = rate_table(_wide(sets), better=BETTER)
+    assert round(figure.get_figwidth(), 6) <= WIDTH
+    figure.draw_without_rendering()
+    first, second = (axes.get_position() for axes in figure.axes)
+    assert bool(first.y0 == second.y0) is beside
+    for axes in figure.axes:
+        boxes = [text.get_window_extent() for text in axes.texts]
+        assert all(left.x1 < right.x0 for left, right in pairwise(boxes))
+
+
+def test_a_table_says_how_many_answers_a_cell_holds() -> None:
+    def above(table: pd.DataFrame, title: str) -> str:
+        return rate_table(table, better=BETTER, title=title).get_suptitle()
+
+    assert above(RATES, "") == ""
+    assert above(RATES.assign(n=24), "") == "n = 24 a cell"
+    assert above(RATES.assign(n=[24, 24, 24, 24, 60, 60]), "organism") == "organism, n = 24–60 a cell"
 
 
 def test_a_table_says_what_it_lacks() -> None:

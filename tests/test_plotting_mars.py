@@ -459,6 +459,22 @@ def test_the_plane_has_a_dot_and_a_cross_for_each_method() -> None:
     assert not _segments(theirs, METHOD_COLOURS["MARS"])
 
 
+def test_a_paper_s_plane_has_axes_of_its_own_and_says_so() -> None:
+    low = pd.DataFrame({"method": ["Orig.", "MARS"], "x": [0.001, 0.024], "y": [0.08, 0.003]})
+    ours, theirs = plotting.safety_against_cost(_plane(), reported=low).axes
+    assert [label.get_text() for label in theirs.get_xticklabels()][-1] == "5"
+    assert [label.get_text() for label in theirs.get_yticklabels()][-1] == "10"
+    assert [label.get_text() for label in ours.get_yticklabels()][-1] == "100"
+    assert theirs.get_title(loc="left").endswith("(other axes)")
+    assert "other" not in ours.get_title(loc="left")
+
+
+def test_the_ablation_says_what_its_thin_lines_are() -> None:
+    for name in ("ablation_dots", "ablation_dots_by_surface"):
+        (legend,) = FIGURES[name]().legends
+        assert legend.get_texts()[-1].get_text() == "value of 'full'"
+
+
 def test_the_front_holds_the_methods_that_none_beats() -> None:
     assert unbeaten(_plane(), x_better="lower")["method"].tolist() == ["Orig.", "AutoSteer", "MARS", "Steer"]
     useful = pd.DataFrame({"method": ["a", "b", "c"], "x": [0.9, 0.8, 0.7], "y": [0.5, 0.1, 0.1]})

@@ -169,9 +169,12 @@ def test_a_row_a_method_and_a_dot_a_training(measured: pd.DataFrame) -> None:
     table = measured[measured["measure"] == "accuracy"].assign(panel="utility (%)")
     both = pd.concat([table, table.assign(training=4)])
     (axes,) = (one for one in rates_of_trainings(both).axes if one.get_visible())
-    filled = [line.get_markerfacecolor() != "white" for line in axes.lines]
+    dots = [line for line in axes.lines if line.get_linestyle() == "None"]
+    filled = [line.get_markerfacecolor() != "white" for line in dots]
     assert (len(filled), sum(filled)) == (10, 5)
-    heights = [float(np.asarray(line.get_ydata())[0]) for line in axes.lines]
+    heights = [float(np.asarray(line.get_ydata())[0]) for line in dots]
     assert len(set(heights)) == 10
+    numbered = {float(tick.get_loc()): tick.label1.get_text() for tick in axes.yaxis.get_minor_ticks()}
+    assert [numbered[height] for height in sorted(heights)] == ["0", "4"] * 5
     with pytest.raises(ValueError, match="needs one row for each panel, defence, training"):
         rates_of_trainings(pd.concat([table, table]))

@@ -73,12 +73,12 @@ def ablation_dots(
                 axes, here, list(dict.fromkeys(table["variant"])), measure=measure, full=full, hollow=hollow
             )
         row[0].set_title(name)
-    if surfaces:
-        handles = [
-            Line2D([], [], linestyle="", color=colour, marker=marker, label=surface)
-            for surface, (colour, marker) in series_looks(surfaces).items()
-        ]
-        figure.legend(handles=handles, loc="outside upper left", ncols=5, handletextpad=0.2)
+    handles = [
+        Line2D([], [], linestyle="", color=colour, marker=marker, label=surface)
+        for surface, (colour, marker) in (series_looks(surfaces) if surfaces else {}).items()
+    ]
+    handles.append(Line2D([], [], color=NEUTRAL, linewidth=0.8, label=f"value of {full!r}"))
+    figure.legend(handles=handles, loc="outside upper left", ncols=5, handlelength=1.2, handletextpad=0.5)
     return figure
 
 
@@ -122,6 +122,7 @@ def _panel(
     for boundary in range(1, len(variants)):
         axes.axhline(boundary - 0.5, color="#E6E6E6", linewidth=0.8)
     percent_axis(axes, which="x", label=f"{measure}\n(%)")
+    axes.set_xticks([0, 0.5, 1], ["0", "50", "100"])  # a panel can be an inch wide: five numbers would touch
 
 
 def _value(axes: Axes, rate: float, row: float) -> None:

@@ -95,9 +95,10 @@ def method_planes(
     if any(plane.published is not None for plane in planes):
         small = {"marker": "o", "markersize": 3.5, "markerfacecolor": "white"}
         handles.append(Line2D([], [], color=NEUTRAL, linewidth=0.8, label="as published", **small))  # type: ignore[arg-type]
-    figure.legend(handles=handles, loc="outside upper left", ncols=4 if columns > 1 else 3, handletextpad=0.2)
-    if title:
-        figure.suptitle(title, x=0.01, ha="left", fontsize=panels[0].title.get_fontsize())
+    figure.legend(
+        handles=handles, loc="outside upper left", ncols=4 if columns > 1 else 3, handlelength=1.4, handletextpad=0.5,
+        title=title or None, alignment="left",
+    )  # fmt: skip
     return figure
 
 

@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from autosteer_lib.plotting.style import (
     NEUTRAL,
@@ -30,7 +31,7 @@ CHANCE = 0.5  # harmful and harmless in equal parts
 
 @styled
 def prober_accuracy_over_epochs(
-    history: pd.DataFrame, *, chosen: Mapping[int, int] | None = None, columns: int = 3
+    history: pd.DataFrame, *, chosen: Mapping[int, int] | None = None, columns: int = 3, title: str = ""
 ) -> Figure:
     """Draw accuracy over epochs.
 
@@ -38,6 +39,7 @@ def prober_accuracy_over_epochs(
         history: columns set, layer, epoch, accuracy (of [0, 1]).
         chosen: epoch that was kept, by layer; marked with a dot on that layer's lines.
         columns: panels a row.
+        title: says which model was measured.
     """
     require(history, ["set", "layer", "epoch", "accuracy"], figure="prober_accuracy_over_epochs")
     sets = list(dict.fromkeys(history["set"]))
@@ -45,7 +47,7 @@ def prober_accuracy_over_epochs(
     colours = dict(zip(layers, mpl.colormaps[SEQUENTIAL](np.linspace(0, 0.88, len(layers))), strict=True))
     bottom = min(0.4, float(history["accuracy"].min()))
     rows, columns = grid_shape(len(sets), columns=columns)
-    figure = new_figure(0.35 + 1.75 * rows)
+    figure = new_figure((0.8 if title else 0.6) + 1.75 * rows)
     panels = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
     for index, axes in enumerate(panels.flat):
         if index >= len(sets):
@@ -64,6 +66,13 @@ def prober_accuracy_over_epochs(
     bar.ax.tick_params(which="both", length=0)
     bar.set_label("probed layer")
     bar.outline.set_visible(False)
+    handles = [Line2D([], [], color=NEUTRAL, linewidth=1.0, linestyle=":", label="chance")]
+    if chosen:
+        dot = Line2D(
+            [], [], linestyle="", marker="o", color=NEUTRAL, markersize=6, label="epoch that is kept"
+        )
+        handles.insert(0, dot)
+    figure.legend(handles=handles, loc="outside upper left", ncols=2, title=title or None, alignment="left")
     return figure
 
 

@@ -20,17 +20,21 @@ from matplotlib.figure import Figure
 from autosteer_lib.plotting.style import (
     HARMFUL,
     NEUTRAL,
+    WIDTH,
+    headline,
     in_house_order,
     new_figure,
     one_row_each,
     require,
+    sample_size,
     styled,
 )
 
 Better: TypeAlias = Literal["lower", "higher"]
 ROW, COLUMN = 0.24, 0.5  # inches: a number of three digits in 9 pt with air around it
-LABELS = 1.35  # inches: the longest method's name
-LETTERS = 16  # of a title, in an inch
+NARROW = 0.3  # inches: the same number, its neighbours told apart by the white between the cells
+LABELS, GAP = 1.35, 0.15  # inches: the longest method's name, and between panels
+LETTERS = 15  # of a title, in an inch
 
 
 @styled
@@ -40,7 +44,8 @@ def rate_table(
     """Draw one cell a method and set.
 
     Args:
-        rates: columns surface, defence, rate (of [0, 1]) and the panel's; order of surfaces and panels kept.
+        rates: columns surface, defence, rate (of [0, 1]) and the panel's; order of surfaces and panels kept;
+            optionally n, said above: a cell has no room for an interval.
         better: panel → which end is good.
         panel: the column that tells panels apart.
         title: says which model was measured.
@@ -55,16 +60,27 @@ def rate_table(
         )
     methods = in_house_order(rates["defence"])
     columns = [rates.loc[rates[panel] == name, "surface"].nunique() for name in names]
+    # A figure wider than a page is shrunk on it, and its numbers with it: cells give way first, then panels go below.
+    side = (WIDTH - LABELS - GAP * len(names)) / sum(columns)
+    beside = side >= NARROW
+    across = sum(columns) if beside else max(columns)
+    column = min(COLUMN, side if beside else max(NARROW, (WIDTH - LABELS - GAP) / across))
     figure = new_figure(
-        1.3 + ROW * len(methods), width=max(LABELS + COLUMN * sum(columns) + 0.15 * len(names), 4.0)
+        (1.5 + ROW * len(methods)) * (1 if beside else len(names)),
+        width=max(LABELS + column * across + GAP * (len(names) if beside else 1), 4.0),
     )
-    panels = figure.subplots(1, len(names), squeeze=False, sharey=True, width_ratios=columns)[0]
+    if beside:
+        panels = figure.subplots(1, len(names), squeeze=False, sharey=True, width_ratios=columns).ravel()
+    else:
+        panels = figure.subplots(len(names), 1, squeeze=False).ravel()
     for axes, name, wide in zip(panels, names, columns, strict=True):
         _panel(axes, rates[rates[panel] == name], methods, better=better[name])
-        axes.set_title(f"{fill(name, max(12, int(LETTERS * COLUMN * wide)))}\n({better[name]} is better)")
-    panels[0].set_yticks(range(len(methods)), methods)
-    if title:
-        figure.suptitle(title, x=0.01, ha="left", fontsize=panels[0].title.get_fontsize())
+        room = int(LETTERS * column * (wide if beside else across))
+        axes.set_title(f"{fill(name, max(12, room))}\n({better[name]} is better)")
+        if not beside or axes is panels[0]:
+            axes.set_yticks(range(len(methods)), methods)
+    size = f"{sample_size(rates)} a cell" if "n" in rates else ""
+    headline(figure, ", ".join(part for part in (title, size) if part))
     return figure
 
 

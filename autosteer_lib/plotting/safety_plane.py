@@ -1,12 +1,12 @@
 """Methods in a plane: what an attack still achieves (down is better) against what the defence costs.
 
 A dot a method, a cross of 95 % intervals through it. The grey staircase joins the methods that no other one beats in
-both: whatever lies above it is worse than some method on one axis and no better on the other.
+both: whatever lies above it is worse than some method on one axis and no better on the other. A paper's panel has axes
+of its own, and says so: its rates can be so low that on ours they were one dot.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -28,6 +28,7 @@ from autosteer_lib.plotting.style import (
 )
 
 Better: TypeAlias = Literal["lower", "higher"]
+LEAST = 0.05  # a paper's axis ends here at the earliest
 
 
 @styled
@@ -61,8 +62,7 @@ def safety_against_cost(
         tables.append((reported_title, reported, True))
     methods = in_house_order(name for _, table, _ in tables for name in table["method"])
     figure = new_figure(3.5, width=6.5 if len(tables) > 1 else 4.4)
-    panels = figure.subplots(1, len(tables), squeeze=False, sharey=True)[0]
-    limits = _zoom([table for _, table, _ in tables], x_better)
+    panels = figure.subplots(1, len(tables), squeeze=False)[0]
     for axes, (name, table, hollow) in zip(panels, tables, strict=True):
         one_row_each(table, ["method"], figure="safety_against_cost")
         if front:
@@ -76,10 +76,16 @@ def safety_against_cost(
                 [row["x"]], [row["y"]], linestyle="", marker=method_marker(row["method"]), color=colour, markersize=7,
                 markeredgewidth=1.3, markerfacecolor="white" if hollow else colour, zorder=3,
             )  # fmt: skip
-        percent_axis(axes, which="x", label=f"{x_label}\n{x_better} is better", **limits)
-        percent_axis(axes, label=f"{y_label}\nlower is better" if axes is panels[0] else "")
+        percent_axis(
+            axes, which="x", label=f"{x_label}\n{x_better} is better", **_zoom(table, x_better, hollow)
+        )
+        # ours whole: how many attacks are left is the message
+        highest, least = (float(table["y"].max()), LEAST) if hollow else (1.0, 1.0)
+        side = f"{y_label}\nlower is better" if axes is panels[0] else ""
+        percent_axis(axes, label=side, highest=highest, least=least)
         axes.grid(True, axis="both")
-        axes.set_title(name)
+        apart = (axes.get_xlim(), axes.get_ylim()) != (panels[0].get_xlim(), panels[0].get_ylim())
+        axes.set_title(f"{name}\n(other axes)" if apart else name)
     handles = [
         Line2D([], [], linestyle="", marker=method_marker(name), color=method_colour(name), label=name)
         for name in methods
@@ -111,16 +117,10 @@ def _front(axes: Axes, table: pd.DataFrame, *, x_better: Better) -> None:
     )  # fmt: skip
 
 
-def _zoom(tables: Sequence[pd.DataFrame], x_better: Better) -> dict[str, float]:
-    """Limits of the x axis, the same for all panels: from 0 up for what should be low; for utility, 100 % down."""
-    values = np.concatenate(
-        [
-            table[name].to_numpy(dtype=float)
-            for table in tables
-            for name in ("x", "x_low", "x_high")
-            if name in table
-        ]
-    )
+def _zoom(table: pd.DataFrame, x_better: Better, hollow: bool) -> dict[str, float]:
+    """Limits of a panel's x axis: from 0 up for what should be low; for utility, 100 % down."""
+    known = [name for name in ("x", "x_low", "x_high") if name in table]
+    values = table[known].to_numpy(dtype=float)
     if x_better == "lower":
-        return {"highest": float(np.nanmax(values))}
+        return {"highest": float(np.nanmax(values)), "least": LEAST if hollow else 0.25}
     return {"bottom": float(np.floor(4 * np.nanmin(values)) / 4)}

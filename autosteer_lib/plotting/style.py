@@ -83,7 +83,6 @@ MEASURE_MARKERS = {"harmful refused": "o", "harmless refused": "s", "utility": "
 NEUTRAL = "#666666"
 LIGHT = "#D9D9D9"
 SEQUENTIAL = "viridis"
-DIVERGING = "RdBu_r"
 
 STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
@@ -129,6 +128,12 @@ class PaperFigure(Figure):
 def new_figure(height: float, *, width: float = WIDTH) -> PaperFigure:
     """An empty figure of the house's width; its axes are arranged by constrained layout."""
     return PaperFigure(figsize=(width, height), layout="constrained")
+
+
+def headline(figure: Figure, text: str) -> None:
+    """One line over all panels, of a figure without a legend there: which model was measured. None without text."""
+    if text:
+        figure.suptitle(text, x=0.01, ha="left", fontsize=FONT_SIZE + 0.5)
 
 
 def styled(plot: Callable[P, Figure]) -> Callable[P, Figure]:
@@ -200,15 +205,23 @@ def one_row_each(frame: pd.DataFrame, keys: Sequence[str], *, figure: str) -> No
 
 
 def percent_axis(
-    axes: Axes, *, which: str = "y", label: str, bottom: float = 0.0, highest: float = 1.0
+    axes: Axes,
+    *,
+    which: str = "y",
+    label: str,
+    bottom: float = 0.0,
+    highest: float = 1.0,
+    least: float = 0.25,
 ) -> None:
     """Show an axis of shares in percent, with room for a marker at both ends.
 
-    It ends at 100, 50 or 25 %, the least of these that holds `highest`, so that panels stay comparable.
+    It ends at 100, 50 or 25 %, the least of these that holds `highest`, so that panels stay comparable; where `least`
+    allows it, at 10 or 5 %.
     """
     axis = axes.yaxis if which == "y" else axes.xaxis
-    top = min(end for end in (0.25, 0.5, 1.0) if end >= min(highest, 1.0))
-    step = {0.25: 0.05, 0.5: 0.1, 1.0: 0.25}[top]
+    steps = {0.05: 0.01, 0.1: 0.02, 0.25: 0.05, 0.5: 0.1, 1.0: 0.25}
+    top = min(end for end in steps if end >= max(min(highest, 1.0), least))
+    step = steps[top]
     ticks = np.arange(np.ceil(bottom / step) * step, top + 1e-9, step)
     margin = 0.03 * (top - bottom)
     (axes.set_ylim if which == "y" else axes.set_xlim)(bottom - margin, top + margin)

@@ -115,7 +115,7 @@ def _checkpoint(needed: Checkpoint, profile: Profile) -> dict[str, Any]:
     folder = Path(
         snapshot_download(
             needed.repo,
-            revision=(profile.model.revision or None) if own else None,
+            revision=(profile.model.revision or None) if own else needed.revision,
             allow_patterns=list(MODEL_FILES),
         )
     )

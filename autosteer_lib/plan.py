@@ -92,7 +92,7 @@ def _checkpoint_lines(
     notes: list[str] = []
     for index, needed in enumerate(checkpoints):
         own = index == 0 and needed.repo == profile.model.name
-        there = checkpoint_here(needed, revision=(profile.model.revision or None) if own else None)
+        there = checkpoint_here(needed, revision=(profile.model.revision or None) if own else needed.revision)
         rows.append(
             (
                 needed.repo if own else f"  {needed.repo}",
@@ -111,8 +111,9 @@ def _checkpoint_lines(
     revision = profile.model.revision or "none"
     return [
         *_table(rows),
-        f"  revision of the first: {revision}; of the others the newest. Indented ones are judges, which notebook 07 asks",
-        "  if they are here, and further families, which no notebook loads: `make fetch ARGS=--families` gets them too.",
+        f"  revision of the first: {revision}; of the others the newest, of some judges a pinned one. Indented ones are",
+        "  judges, which notebook 07 asks if they are here, and further families, which no notebook loads:",
+        "  `make fetch ARGS=--families` gets them too.",
         *notes,
         "",
     ]

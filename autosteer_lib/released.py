@@ -1,7 +1,8 @@
 """Released checkpoints that profiles name: size, licence, gate. Facts for a plan, read without a network.
 
 Read in copies of the hub's pages, so each is to be checked against the live page when it is first loaded. What was
-not read is None and shows as "not known"; no revision is pinned, since none was read. Sizes are of the weights:
+not read is None and shows as "not known"; revisions are pinned of judges alone, where they were read. Sizes are of
+the weights:
 
     memory of the weights = parameters × bytes of the dtype
 """
@@ -25,6 +26,8 @@ class Checkpoint:
     gigabytes: float | None
     """Size of the weight files."""
     licence: str
+    revision: str | None = None
+    """Branch, reference or commit to take in place of the newest; a profile says its own model's itself."""
     gated: bool = False
     """Whether its terms must be accepted on its page before it can be downloaded."""
     note: str = ""
@@ -98,8 +101,8 @@ CHECKPOINTS: dict[str, Checkpoint] = {
             family="qwen2_5_vl",
             parameters=3.75e9,
             gigabytes=7.5,
-            licence="not known",
-            note="it has a licence file of its own, which was not read",
+            licence="Qwen Research",
+            note="as Qwen2.5-3B, whose licence file has the same size; neither was read",
         ),
         Checkpoint(
             repo="Qwen/Qwen3-VL-8B-Instruct",
@@ -193,20 +196,23 @@ CHECKPOINTS: dict[str, Checkpoint] = {
 
 JUDGES: dict[str, Checkpoint] = {
     "llama-guard-3": Checkpoint(
-        repo="meta-llama/Llama-Guard-3-8B", family="llama", parameters=None, gigabytes=None, licence="Llama 3.1",
-        gated=True, note="a judge",
+        repo="meta-llama/Llama-Guard-3-8B", family="llama", parameters=8.03e9, gigabytes=None, licence="Llama 3.1",
+        gated=True, note="a judge; parameters of Llama 3.1 8B",
     ),
     "llama-guard-4": Checkpoint(
         repo="meta-llama/Llama-Guard-4-12B", family="llama4", parameters=None, gigabytes=None, licence="Llama 4",
         gated=True, note="a judge",
     ),
     "harmbench": Checkpoint(
-        repo="cais/HarmBench-Llama-2-13b-cls", family="llama", parameters=None, gigabytes=None, licence="MIT",
-        note="a judge",
+        repo="cais/HarmBench-Llama-2-13b-cls", family="llama", parameters=13.0e9, gigabytes=26.0, licence="MIT",
+        revision="bda705349d1144fa618770bea64d99ce54e3835b",
+        note="a judge; its tokenizer is a tokenizer.model alone, which the package sentencepiece reads",
     ),
     "wildguard": Checkpoint(
         repo="allenai/wildguard", family="mistral", parameters=None, gigabytes=None, licence="Apache-2.0",
-        gated=True, note="a judge; its terms are accepted automatically",
+        revision="refs/pr/2", gated=True,
+        note="a judge; its terms are accepted automatically; its main branch was seen with pickled weights alone, which "
+        "are never loaded, and the open request refs/pr/2 has them as safetensors",
     ),
 }  # fmt: skip
 """Published judges by the names of judges/named.py, which profiles list as second judges."""

@@ -18,7 +18,7 @@ from transformers import (
 )
 
 from autosteer_lib.halving import Failure, Outcome
-from autosteer_lib.judges import BatchJudge, Judge
+from autosteer_lib.judges import BatchJudge, Judge, local_model
 from autosteer_lib.judges.asked import AskedJudge, Question, Replier, Rubric
 from autosteer_lib.judges.gpt import GptJudge
 from autosteer_lib.judges.harmbench import HarmBenchClassifier
@@ -334,6 +334,7 @@ def test_llama_guard_4_is_loaded_by_its_own_class(tmp_path: Path) -> None:
         "head_dim": 8,
         "num_local_experts": 1,
         "moe_layers": [],
+        "attention_chunk_size": None,  # as the published one has it
     }
     vision = {
         "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 32, "image_size": 28,
@@ -351,6 +352,16 @@ def test_llama_guard_4_is_loaded_by_its_own_class(tmp_path: Path) -> None:
     assert judge.name == "Llama Guard 4"
     assert [opinion.unread for opinion in found] == [True, True]
     assert len(read_records(tmp_path / "r.jsonl")) == 2
+
+
+def test_a_tokenizer_that_needs_sentencepiece_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """HarmBench's classifier has such a one."""
+    (tmp_path / "tokenizer.model").write_bytes(b"")
+    monkeypatch.setattr(local_model, "find_spec", lambda _: None)
+    with pytest.raises(ImportError, match="pip install sentencepiece"):
+        open_judge("harmbench", checkpoint=tmp_path, replies=tmp_path / "r.jsonl")
 
 
 def test_judges_by_name(tmp_path: Path) -> None:

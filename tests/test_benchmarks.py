@@ -1,6 +1,7 @@
 """The registry says what is known, rows are read from each kind of file, and free answers are compared rightly."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -168,3 +169,10 @@ def test_a_prompt_is_compared_as_its_benchmark_compares() -> None:
     prompt = Prompt(text="Which?", reference="B", metadata={"scoring": "letter"})
     assert is_correct(prompt, "The answer is B.")
     assert not is_correct(Prompt(text="Which?", reference="B"), "The answer is B.")
+
+
+def test_a_pinned_revision_is_a_whole_commit() -> None:
+    """A branch or an abbreviation can come to mean something else."""
+    revisions = [entry.source.revision for entry in BENCHMARKS.values() if entry.source.revision]
+    assert len(revisions) > len(BENCHMARKS) / 2
+    assert [revision for revision in revisions if not re.fullmatch("[0-9a-f]{40}", revision)] == []

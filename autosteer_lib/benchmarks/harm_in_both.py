@@ -16,7 +16,7 @@ from pathlib import PurePosixPath
 
 from autosteer_lib.benchmarks.entry import NUMBER, Ask, Benchmark, HubSet, Part, Row, Sights, WebSet
 
-_MOSSBENCH = "8d68b061"  # abbreviated, as read
+_MOSSBENCH = "8d68b0614b39d8990a508e03d99975832f399db2"
 # MSSBench's own instructions (its setting "if", instruction following).
 MSSBENCH_CHAT = (
     "You are a helpful multimodal chat assistant. You are given an image, which is your first-person view of the "
@@ -117,7 +117,11 @@ SETS = (
     Benchmark(
         name="vlguard",
         title="VLGuard, test",
-        source=HubSet(repo="ys-zong/VLGuard", archives=("test.zip",)),
+        source=HubSet(
+            repo="ys-zong/VLGuard",
+            revision="b0be37a1ab7accb14e10d6a0ec3ce62cfaff2d46",
+            archives=("test.zip",),
+        ),
         licence="not known",
         gate="https://huggingface.co/datasets/ys-zong/VLGuard",
         modality="image",
@@ -155,11 +159,16 @@ SETS = (
                 rows=442,
             ),
         ),
+        note="its page asks for contact details and for use in research alone",
     ),
     Benchmark(
         name="spa_vl",
         title="SPA-VL, test",
-        source=HubSet(repo="sqrti/SPA-VL", leave_out=("*train*",)),
+        source=HubSet(
+            repo="sqrti/SPA-VL",
+            revision="0e75b34a9e803a236873420c8680de3889befd62",
+            leave_out=("*train*", "meta_files/*", "validation/*"),
+        ),
         licence="CC BY 4.0",
         gate="",
         modality="image",
@@ -227,6 +236,7 @@ SETS = (
                 within="embodied",
                 columns=_EMBODIED_COLUMNS,
                 ask=_mssbench_embodied("unsafe"),
+                rows=380,  # 76 tasks of 5 instructions: 760 of the 1,960 pairs (arXiv 2410.06172, v2)
             ),
             Part(
                 surface="mssbench/embodied",
@@ -235,13 +245,14 @@ SETS = (
                 within="embodied",
                 columns=_EMBODIED_COLUMNS,
                 ask=_mssbench_embodied("safe"),
+                rows=380,
             ),
         ),
     ),
     Benchmark(
         name="siuo",
         title="SIUO (safe inputs, unsafe output), free answers",
-        source=HubSet(repo="sinwang/SIUO"),
+        source=HubSet(repo="sinwang/SIUO", revision="024e80a01795376b9fed12f8073a12f2275f22ee"),
         licence="CC BY-NC 4.0",
         gate="",
         modality="image",
@@ -260,7 +271,7 @@ SETS = (
                 rows=167,
             ),
         ),
-        note="non-commercial; only the first digits of a commit could be read, so it is not pinned",
+        note="non-commercial",
     ),
     Benchmark(
         name="mossbench",

@@ -14,6 +14,8 @@ from autosteer_lib.benchmarks.entry import NUMBER, Ask, Benchmark, HubSet, Part,
 RAW = "https://raw.githubusercontent.com"
 _HARMBENCH = "f970939273ea17b491fadf6001fddc36ed3ae3ff"
 _REFUSAL_DIRECTION = "9d852fae1a9121c78b29142de733cb1340770cc3"
+_STRONGREJECT = "3432b2d696b428f242bd507df96d80f686571d5e"
+_MALICIOUS_INSTRUCT = "1e490531c0ef4bc13430178bf1fbc8f813e34b1a"
 _XSTEST = "d7bb5bd738c1fcbc36edd83d5e7d1b71a3e2d84d"
 _NO_REFUSAL = "the answer does not open with a refusal's phrase; later work asks a classifier"
 _ITSELF = "the request itself"
@@ -91,7 +93,9 @@ SETS = (
     Benchmark(
         name="jailbreakbench",
         title="JailbreakBench (JBB-Behaviors)",
-        source=HubSet(repo="JailbreakBench/JBB-Behaviors"),
+        source=HubSet(
+            repo="JailbreakBench/JBB-Behaviors", revision="886acc352a31533ffbcf4ef22c744658688086fc"
+        ),
         licence="MIT",
         gate="",
         modality="text",
@@ -155,8 +159,8 @@ SETS = (
         title="StrongREJECT",
         source=WebSet(
             page="https://github.com/alexandrasouly/strongreject",
-            revision=None,
-            urls={"": f"{RAW}/alexandrasouly/strongreject/main/strongreject_dataset/"},
+            revision=_STRONGREJECT,
+            urls={"": f"{RAW}/alexandrasouly/strongreject/{_STRONGREJECT}/strongreject_dataset/"},
         ),
         licence="MIT as understood",
         gate="",
@@ -220,8 +224,8 @@ SETS = (
         title="MaliciousInstruct",
         source=WebSet(
             page="https://github.com/Princeton-SysML/Jailbreak_LLM",
-            revision=None,
-            urls={"": f"{RAW}/Princeton-SysML/Jailbreak_LLM/main/data/"},
+            revision=_MALICIOUS_INSTRUCT,
+            urls={"": f"{RAW}/Princeton-SysML/Jailbreak_LLM/{_MALICIOUS_INSTRUCT}/data/"},
         ),
         licence="none stated",
         gate="",
@@ -229,7 +233,7 @@ SETS = (
         papers=("MARS",),
         megabytes=None,
         prompt="one line",
-        success="none of 29 refusal prefixes, and a trained judge",
+        success="none of 29 refusal phrases anywhere in the answer, and a trained judge",
         intention=_ITSELF,
         parts=(
             Part(
@@ -246,7 +250,7 @@ SETS = (
     Benchmark(
         name="alpaca",
         title="Alpaca",
-        source=HubSet(repo="tatsu-lab/alpaca"),
+        source=HubSet(repo="tatsu-lab/alpaca", revision="dce01c9b08f87459cf36a430d809084718273017"),
         licence="CC BY-NC 4.0",
         gate="",
         modality="text",

@@ -111,10 +111,11 @@ def _pope(row: Row, sights: Sights) -> Iterator[Ask]:
 def _mvbench(row: Row, sights: Sights) -> Iterator[Ask]:
     task = str(row[ORIGIN])
     candidates = [str(candidate) for candidate in row["candidates"]]
+    film = f"{MVBENCH_FILMS[task]}/{row['video']}"
     yield Ask(
         key=f"{task}/{row[NUMBER]}",
         text=f"{row['question']}\n{lettered(candidates)}\n{LETTER_PLEASE}",
-        videos=(sights.film(f"video/{MVBENCH_FILMS[task]}/{row['video']}"),),
+        videos=(sights.film(f"video/{film}", f"video/data0613/{film}"),),  # clevrer's came in data0613.zip
         reference=string.ascii_uppercase[candidates.index(str(row["answer"]))],
         scoring="letter",
         category=task,
@@ -160,7 +161,7 @@ SETS = (
         gate="",
         modality="image",
         papers=("AutoSteer",),
-        megabytes=None,
+        megabytes=1357.0,
         prompt="question, which holds options and the form of the answer, with its picture",
         success="the expected letter, or the expected word or number among the answer's words",
         intention="question",
@@ -179,12 +180,16 @@ SETS = (
     Benchmark(
         name="mmmu",
         title="MMMU, validation",
-        source=HubSet(repo="lmms-lab/MMMU"),
+        source=HubSet(
+            repo="lmms-lab/MMMU",
+            revision="364f2e2eb107b36e07ff4c5a15f5947a759cef47",
+            leave_out=("data/test-*", "data/dev-*"),
+        ),
         licence="Apache-2.0",
         gate="",
         modality="image",
         papers=("AutoSteer", "MARS"),
-        megabytes=None,
+        megabytes=341.0,
         prompt="question and lettered options, with the pictures before them",
         success="the expected letter; open questions: the expected words",
         intention="question",
@@ -203,7 +208,7 @@ SETS = (
     Benchmark(
         name="mmmu_pro",
         title="MMMU-Pro",
-        source=HubSet(repo="MMMU/MMMU_Pro"),
+        source=HubSet(repo="MMMU/MMMU_Pro", revision="cd9382dd4f8fa7704aa1007f004bfa63aabde6fc"),
         licence="Apache-2.0",
         gate="",
         modality="image",
@@ -221,12 +226,12 @@ SETS = (
     Benchmark(
         name="mm_vet",
         title="MM-Vet",
-        source=HubSet(repo="lmms-lab/MMVet"),
+        source=HubSet(repo="lmms-lab/MMVet", revision="b310d12d0d9e765db953da28a7ef7ff43620dc83"),
         licence="CC BY-NC 4.0",
         gate="",
         modality="image",
         papers=("SafeSteer",),
-        megabytes=None,
+        megabytes=67.0,
         prompt="question, with its picture",
         success="GPT-4 grades from 0 to 1; without such a judge accuracy is not computed",
         intention="question",
@@ -272,7 +277,12 @@ SETS = (
     Benchmark(
         name="mvbench",
         title="MVBench, whole films",
-        source=HubSet(repo="OpenGVLab/MVBench", archives=("video/*.zip",)),
+        source=HubSet(
+            repo="OpenGVLab/MVBench",
+            revision="1cd5c077113061fc5342d7aa526c0777c2fbca7f",
+            archives=("video/*.zip",),
+            leave_out=("video/sta.zip", "video/star.zip", "video/tvqa.zip"),  # of tasks that are not read
+        ),
         licence="MIT on its card, not verified at the sources of the films",
         gate="",
         modality="video",

@@ -9,16 +9,20 @@ longer than the model's context gets no reply. Greedy, so the same question gets
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, GenerationConfig
 
+from autosteer_lib.checkpoints import locate
 from autosteer_lib.fitted_state import state_hash
 from autosteer_lib.halving import Failure, Halving, Outcome
 from autosteer_lib.judges.asked import Question
 from autosteer_lib.text_models import load_text_model
+
+_CHUNK = 8192  # tokens; transformers' own default for Llama 4
 
 
 class LocalModel:
@@ -51,6 +55,7 @@ class LocalModel:
             raise ValueError(f"batch_size={batch_size}; give at least 1")
         self.batch_size = batch_size
         self._name = str(name)
+        _check_tokenizer(name, locate(name, revision=revision)[0])
         self._model, self._tokenizer, self._identity = load_text_model(
             kind, name, revision=revision, dtype=dtype, device=device
         )
@@ -61,7 +66,11 @@ class LocalModel:
             eos_token_id=self._tokenizer.eos_token_id if ends is None else ends,
             pad_token_id=self._tokenizer.pad_token_id,
         )
-        self._context = self._model.config.get_text_config().max_position_embeddings
+        text = self._model.config.get_text_config()
+        if getattr(text, "attention_chunk_size", _CHUNK) is None:
+            # Llama Guard 4's is null, of which transformers makes no mask (meta-llama/PurpleLlama, issue 119).
+            text.attention_chunk_size = _CHUNK
+        self._context = text.max_position_embeddings
 
     @property
     def fingerprint(self) -> str:
@@ -117,4 +126,14 @@ class LocalModel:
         return Failure(
             error=f"{tokens} tokens and {longest} for the reply, more than the {self._context} of {self._name}'s context",
             out_of_memory=False,
+        )
+
+
+def _check_tokenizer(name: str | Path, folder: Path) -> None:
+    """Where only sentencepiece can read the tokenizer, say so: transformers' own error names another package."""
+    alone = (folder / "tokenizer.model").is_file() and not (folder / "tokenizer.json").is_file()
+    if alone and find_spec("sentencepiece") is None:
+        raise ImportError(
+            f"{name} has its tokenizer as tokenizer.model alone, which the package sentencepiece reads: "
+            "pip install sentencepiece"
         )

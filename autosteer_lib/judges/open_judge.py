@@ -20,6 +20,7 @@ from autosteer_lib.judges.harmbench import HarmBenchClassifier
 from autosteer_lib.judges.llama_guard import LlamaGuard
 from autosteer_lib.judges.local_model import LocalModel
 from autosteer_lib.judges.wildguard import WildGuard
+from autosteer_lib.released import JUDGES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +65,7 @@ def open_judge(
         name: one of `PUBLISHED_JUDGES`.
         replies: JSONL file that keeps every reply.
         checkpoint: a folder or hub id in place of the published one (a copy on disk, the smaller sibling).
-        revision: branch, tag or commit on the hub.
+        revision: branch, tag or commit on the hub; None: of the published checkpoint, the one in released.py.
         device: where it runs.
         dtype: of its weights.
         batch_size: answers at once; halved where they do not fit.
@@ -80,7 +81,7 @@ def open_judge(
     model = LocalModel(
         checkpoint or judge.checkpoint,
         kind=judge.kind,
-        revision=revision,
+        revision=revision if checkpoint or revision else JUDGES[name].revision,
         device=device,
         dtype=dtype,
         batch_size=batch_size,

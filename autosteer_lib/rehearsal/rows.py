@@ -189,7 +189,7 @@ def video_safetybench(folder: Path) -> None:
     for kind in ("benign", "harmful"):
         row = {
             "question_id": f"{kind}_1", "question": CAKE, "harmful_intention": TEA, "question_type": kind,
-            "video_path": "1_kitchen/1.mp4", "category": "1_kitchen", "subcategory": "tea",
+            "video_path": "video/1_kitchen/1.mp4", "category": "1_kitchen", "subcategory": "tea",
         }  # fmt: skip
         json_file(folder / f"{kind}_data.json", [row])
 

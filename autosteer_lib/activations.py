@@ -19,7 +19,14 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from autosteer_lib.encoding import Encoded, batches, visual_token_ids
+from autosteer_lib.encoding import (
+    Encoded,
+    batches,
+    check_answer,
+    check_batch_size,
+    check_prompts,
+    visual_token_ids,
+)
 from autosteer_lib.models import MLLM
 from autosteer_lib.prompts import Prompt
 from autosteer_lib.sites import Edit, Site, attach, check_sites, final_norm
@@ -46,13 +53,17 @@ def collect(
         progress: show a bar.
 
     Raises:
-        ValueError: a site that does not exist, or a state that is not finite (names prompt, site).
+        TypeError: no list of prompts or of sites.
+        ValueError: a prompt that the model cannot be shown, a site that does not exist, or a state that is not finite
+            (names prompt, site).
     """
+    prompts = check_prompts(mllm, prompts)
+    check_batch_size(batch_size)
+    check_sites(mllm, sites=sites)
     if not prompts or not sites:
         raise ValueError(
             f"nothing to collect: {len(prompts)} prompts and {len(sites)} sites; give at least one of each"
         )
-    check_sites(mllm, sites=sites)
     if len({site.kind == "logits" for site in sites}) > 1:
         raise ValueError(
             f"sites {', '.join(map(str, sites))} differ in width: logits has one number a token of "
@@ -109,8 +120,13 @@ def answer_states(
         progress: show a bar.
 
     Raises:
-        ValueError: no prompts, an empty answer, or a state that is not finite (names the prompt).
+        TypeError: no list of prompts, or an answer that is no string.
+        ValueError: no prompts, one that the model cannot be shown, an empty answer, or a state that is not finite
+            (names the prompt).
     """
+    prompts = check_prompts(mllm, prompts)
+    check_answer(answer)
+    check_batch_size(batch_size)
     if not prompts:
         raise ValueError("nothing to collect: prompts is empty; give at least one")
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from huggingface_hub import snapshot_download
 
+from autosteer_lib.arguments import check_given
 from autosteer_lib.families import model_type
 
 # What the answers depend on; a README, curves or a model card beside them do not change the model.
@@ -48,6 +49,7 @@ def locate(name: str | Path, *, revision: str | None) -> tuple[Path, str | None]
         ValueError: neither a folder nor `owner/name`, or a revision given for a folder.
         OSError: the hub's checkpoint cannot be fetched.
     """
+    check_given(name, (str, Path), name="the checkpoint's name", remedy="a folder, or owner/name on the hub")
     folder = Path(name)
     if folder.is_dir():
         if revision:
@@ -77,7 +79,7 @@ def check_folder(folder: Path) -> None:
 
     Raises:
         FileNotFoundError: a file is missing; names it and says what to do.
-        ValueError: a weight file is truncated or is no safetensors file.
+        ValueError: a weight file is truncated or is no safetensors file, or a JSON file is none.
     """
     if not (folder / "config.json").is_file():
         raise FileNotFoundError(
@@ -89,6 +91,9 @@ def check_folder(folder: Path) -> None:
             f"({' or '.join(_PROCESSOR_FILES)}): pictures cannot be encoded; take these files from the "
             "checkpoint that it was made from, or write them with processor.save_pretrained(folder)"
         )
+    for pattern in MODEL_FILES:
+        if pattern.endswith(".json") and "*" not in pattern and (folder / pattern).is_file():
+            _check_json(folder / pattern)
     for weights in _weight_files(folder):
         _check_weight_file(weights)
 
@@ -102,6 +107,13 @@ def fingerprint(folder: Path) -> str:
             content = hashlib.file_digest(stream, "sha256").hexdigest()
         digest.update(f"{file.name} {content}\n".encode())
     return digest.hexdigest()
+
+
+def _check_json(file: Path) -> None:
+    try:
+        json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:  # transformers goes on without a generation_config.json that it cannot read
+        raise ValueError(f"{file} is no JSON ({error}); download or save the checkpoint again") from error
 
 
 def _weight_files(folder: Path) -> list[Path]:

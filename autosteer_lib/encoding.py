@@ -19,9 +19,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from autosteer_lib.arguments import check_given, check_whole
 from autosteer_lib.families import ONE_KIND_OF_SIGHT
-from autosteer_lib.models import MLLM, quiet_transformers
-from autosteer_lib.prompts import Prompt, clip_shapes, open_images, open_videos
+from autosteer_lib.models import MLLM, check_mllm, quiet_transformers
+from autosteer_lib.prompts import (
+    Prompt,
+    check_pictures_exist,
+    clip_shapes,
+    open_images,
+    open_videos,
+    prompts_of,
+)
 
 FRAMES_PER_SECOND = 2.0  # of a clip, which has no times of its own: as many as Qwen and Molmo2 sample
 
@@ -56,15 +64,15 @@ def encode(mllm: MLLM, prompts: Sequence[Prompt], *, answer: str | None = None) 
             header, the answer starts with that header, as the model's own would.
 
     Raises:
+        TypeError: a model, prompts or an answer that are none.
         ValueError: no prompts, a picture or film that cannot be read, pictures or clips for a family that
             sees none, clips of different shape in one batch, words that contain a picture's placeholder,
             or a prompt that is too long; names the prompt.
     """
+    prompts = check_prompts(mllm, prompts)
     if not prompts:
         raise ValueError("nothing to encode: prompts is empty; give at least one")
-    for prompt in prompts:
-        _check_words(mllm, prompt)
-    _check_sights(mllm, prompts)
+    _check_one_kind(mllm, prompts)
     clips = [open_videos(prompt) for prompt in prompts]  # each film is decoded once a batch
     _check_clips(prompts, clips)
     conversations = [_conversation(prompt, shown) for prompt, shown in zip(prompts, clips, strict=True)]
@@ -90,6 +98,40 @@ def encode(mllm: MLLM, prompts: Sequence[Prompt], *, answer: str | None = None) 
     )
 
 
+def check_prompts(mllm: MLLM, prompts: Sequence[Prompt], *, name: str = "prompts") -> tuple[Prompt, ...]:
+    """The prompts, all held against the model before any of them is encoded; no picture is opened.
+
+    Args:
+        mllm: the model that they are for.
+        prompts: any number.
+        name: of the argument, for messages.
+
+    Raises:
+        TypeError: no model, or no list of prompts.
+        ValueError: a prompt that shows what the model does not see, whose words contain a placeholder, or whose
+            picture file does not exist; names it.
+    """
+    check_mllm(mllm)
+    found = prompts_of(prompts, name=name)
+    marks = sight_marks(mllm)
+    for prompt in found:
+        _check_words(prompt, marks=marks)
+        _check_seen(mllm, prompt)
+        check_pictures_exist(prompt)
+    return found
+
+
+def check_answer(answer: str, *, name: str = "answer") -> None:
+    """Check that there are words to be forced.
+
+    Raises:
+        TypeError, ValueError: no string, or an empty one.
+    """
+    check_given(answer, str, name=name, remedy="the words as one string")
+    if not answer.strip():
+        raise ValueError(f"{name}={answer!r} is empty; give the words to force")
+
+
 def batches(
     mllm: MLLM, prompts: Sequence[Prompt], *, batch_size: int, answer: str | None = None
 ) -> Iterator[tuple[list[int], Encoded]]:
@@ -105,8 +147,7 @@ def batches(
 
 def batch_rows(mllm: MLLM, prompts: Sequence[Prompt], *, batch_size: int) -> Iterator[list[int]]:
     """Which prompts share a batch: indices of like kind and length, each exactly once."""
-    if batch_size < 1:
-        raise ValueError(f"batch_size={batch_size}; give at least 1")
+    check_batch_size(batch_size)
     if not prompts:
         return
     by_kind: dict[tuple[object, ...], list[int]] = {}
@@ -117,6 +158,17 @@ def batch_rows(mllm: MLLM, prompts: Sequence[Prompt], *, batch_size: int) -> Ite
         indices.sort(key=lambda index: (words[index], index))
         for start in range(0, len(indices), batch_size):
             yield indices[start : start + batch_size]
+
+
+def check_batch_size(batch_size: int) -> None:
+    """Check that a batch holds something.
+
+    Raises:
+        TypeError, ValueError: no whole number, or below 1.
+    """
+    check_whole(batch_size=batch_size)
+    if batch_size < 1:
+        raise ValueError(f"batch_size={batch_size}; give at least 1")
 
 
 def visual_token_ids(mllm: MLLM) -> tuple[int, ...]:
@@ -206,8 +258,8 @@ def _kind(prompt: Prompt) -> tuple[object, ...]:
     return len(prompt.images), clip_shapes(prompt)
 
 
-def _check_words(mllm: MLLM, prompt: Prompt) -> None:
-    for token in sight_marks(mllm):
+def _check_words(prompt: Prompt, *, marks: Sequence[str]) -> None:
+    for token in marks:
         if token in prompt.text:
             raise ValueError(
                 f"prompt {prompt.id!r}: its text contains {token!r}, the placeholder of a picture or "
@@ -215,30 +267,34 @@ def _check_words(mllm: MLLM, prompt: Prompt) -> None:
             )
 
 
-def _check_sights(mllm: MLLM, prompts: Sequence[Prompt]) -> None:
-    for prompt in prompts:
-        if prompt.images and not mllm.sees_images:
-            raise ValueError(
-                f"prompt {prompt.id!r} has a picture, and {mllm.name} of the family {mllm.family} sees none: "
-                f"its {type(mllm.processor).__name__} has no image processor; leave images= out, or load a "
-                "model that sees pictures"
-            )
-        if prompt.videos and not mllm.sees_videos:
-            raise ValueError(
-                f"prompt {prompt.id!r} has a clip, and {mllm.name} of the family {mllm.family} sees none: "
-                f"its {type(mllm.processor).__name__} has no video processor; give frames of it as images=, "
-                "or load a family with video"
-            )
+def _check_seen(mllm: MLLM, prompt: Prompt) -> None:
+    if prompt.images and not mllm.sees_images:
+        raise ValueError(
+            f"prompt {prompt.id!r} has a picture, and {mllm.name} of the family {mllm.family} sees none: "
+            f"its {type(mllm.processor).__name__} has no image processor; leave images= out, or load a "
+            "model that sees pictures"
+        )
+    if prompt.videos and not mllm.sees_videos:
+        raise ValueError(
+            f"prompt {prompt.id!r} has a clip, and {mllm.name} of the family {mllm.family} sees none: "
+            f"its {type(mllm.processor).__name__} has no video processor; give frames of it as images=, "
+            "or load a family with video"
+        )
     why = ONE_KIND_OF_SIGHT.get(mllm.model.config.model_type)
-    if why is None:
-        return
-    for prompt in prompts:
-        if prompt.images and prompt.videos:
-            raise ValueError(
-                f"prompt {prompt.id!r} has a picture and a clip, and {mllm.family} takes one kind at a time: "
-                f"{why}; leave one out"
-            )
-    if any(prompt.images for prompt in prompts) and any(prompt.videos for prompt in prompts):
+    if why is not None and prompt.images and prompt.videos:
+        raise ValueError(
+            f"prompt {prompt.id!r} has a picture and a clip, and {mllm.family} takes one kind at a time: "
+            f"{why}; leave one out"
+        )
+
+
+def _check_one_kind(mllm: MLLM, prompts: Sequence[Prompt]) -> None:
+    why = ONE_KIND_OF_SIGHT.get(mllm.model.config.model_type)
+    if (
+        why is not None
+        and any(prompt.images for prompt in prompts)
+        and any(prompt.videos for prompt in prompts)
+    ):
         raise ValueError(
             f"pictures and clips cannot share a batch of {mllm.family}: {why}; use batches(), which keeps "
             "them apart"
@@ -255,8 +311,7 @@ def _check_clips(prompts: Sequence[Prompt], clips: Sequence[Sequence[np.ndarray]
 
 
 def _answer_ids(mllm: MLLM, answer: str) -> tuple[int, ...]:
-    if not answer.strip():
-        raise ValueError(f"answer={answer!r} is empty; give the words to force, or None")
+    check_answer(answer)
     text = answer if mllm.add_generation_prompt else answer_header(mllm) + answer
     ids = mllm.tokenizer(text, add_special_tokens=False).input_ids
     return (*ids, _turn_end(mllm))

@@ -22,13 +22,13 @@ import pandas as pd
 
 from autosteer_lib.answerers import Answerer, OneByOne
 from autosteer_lib.answering import MEASURED
+from autosteer_lib.arguments import check_given, check_whole
 from autosteer_lib.defences.base import Defence
 from autosteer_lib.generation import GenerationSettings
-from autosteer_lib.judges import BatchJudge, Judge, Opinion, is_correct, opinions
+from autosteer_lib.judges import BatchJudge, Judge, Opinion, check_judge, is_correct, opinions
 from autosteer_lib.metrics import Rate, holm, mcnemar
-from autosteer_lib.models import MLLM
-from autosteer_lib.pairs import prompts_of
-from autosteer_lib.prompts import Prompt
+from autosteer_lib.models import MLLM, check_mllm
+from autosteer_lib.prompts import Prompt, prompts_of
 from autosteer_lib.recorded_answers import recorded_answers
 
 VOLATILE = ("seconds",)  # columns that differ from run to run: keep them out of compared tables
@@ -83,17 +83,18 @@ def evaluate(
         FailedRows: some rows failed.
 
     Raises:
-        TypeError: what is given as prompts, defences or judge is none; told before anything is asked.
+        TypeError: what is given as model, prompts, defences, judge, settings or seed is none; told before anything is asked.
         RecordError: a record file is damaged, or the disk is full.
         RuntimeError: nothing could be answered under one of the defences; says why.
     """
+    prompts = prompts_of(prompts, name="prompts")
     _check_ids(prompts)
     _check_defences(defences)
-    if not callable(judge) and not hasattr(judge, "opinions"):
-        raise TypeError(
-            f"judge is {judge!r:.60}, and must judge answers, as RefusalPhrases() does; one that profiles name: "
-            "word_judge(name) of autosteer_lib.judges.named"
-        )
+    check_judge(judge)
+    check_given(settings, GenerationSettings, name="settings", remedy="GenerationSettings(max_new_tokens=…)")
+    check_given(records, (str, Path), name="records", remedy="the folder that answers are kept in")
+    check_whole(seed=seed)
+    check_mllm(mllm)
     records_of = recorded_answers(
         mllm, prompts, defences, settings=settings, records=records, seed=seed, progress=progress,
         answerer=OneByOne() if answerer is None else answerer,
@@ -272,7 +273,7 @@ def _check_ids(prompts: Sequence[Prompt]) -> None:
     if not prompts:
         raise ValueError("no prompts to evaluate")
     seen: set[str] = set()
-    for position, prompt in enumerate(prompts_of(prompts, name="prompts")):
+    for position, prompt in enumerate(prompts):
         if not prompt.id or prompt.id in seen:
             what = "has no id" if not prompt.id else f"has the id {prompt.id!r} of an earlier one"
             raise ValueError(f"prompt {position} {what}; ids tell rows apart, so give each prompt its own")

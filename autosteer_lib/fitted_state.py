@@ -20,7 +20,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from autosteer_lib.models import MLLM
+from autosteer_lib.arguments import check_given
+from autosteer_lib.models import MLLM, check_mllm
 
 FORMAT = 1
 TENSORS, META = "state.safetensors", "state.json"
@@ -41,6 +42,7 @@ class FittedOn:
     @classmethod
     def of(cls, mllm: MLLM) -> "FittedOn":
         """What identifies the model at hand."""
+        check_mllm(mllm)
         return cls(
             name=mllm.name,
             revision=mllm.revision,
@@ -104,10 +106,11 @@ def save_state(
     """Write the state; the JSON last and in one move, so that a folder with a JSON is whole.
 
     Raises:
+        TypeError: no folder's name.
         ValueError: a tensor that is not finite.
+        OSError: the folder cannot be written.
     """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = _folder(folder)
     plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     _check_finite(plain, where="the state to be saved")
     meta = {
@@ -122,9 +125,16 @@ def save_state(
         "sha256": state_hash(plain, {}),
     }
     text = json.dumps(meta, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    (folder / META).unlink(missing_ok=True)
-    _replace(folder / TENSORS, lambda path: save_file(plain, path))
-    _replace(folder / META, lambda path: path.write_text(text, encoding="utf-8"))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / META).unlink(missing_ok=True)
+        _replace(folder / TENSORS, lambda path: save_file(plain, path))
+        _replace(folder / META, lambda path: path.write_text(text, encoding="utf-8"))
+    except (OSError, SafetensorError) as error:
+        raise OSError(
+            f"the fitted state cannot be saved in {folder} ({type(error).__name__}: {error}); it is still in memory: save "
+            "it in a folder that is new or may be written, with room on its disk"
+        ) from error
     return folder
 
 
@@ -132,10 +142,12 @@ def load_state(folder: str | Path, mllm: MLLM, *, kind: str) -> FittedState:
     """Read a state that `save_state` wrote for this model.
 
     Raises:
+        TypeError: no folder's name, or no model.
         FileNotFoundError: no state in the folder.
         ValueError: another kind of state, another model, or files that are damaged.
     """
-    folder = Path(folder)
+    folder = _folder(folder)
+    check_mllm(mllm)
     for name in (META, TENSORS):
         if not (folder / name).is_file():
             raise FileNotFoundError(
@@ -155,7 +167,9 @@ def load_state(folder: str | Path, mllm: MLLM, *, kind: str) -> FittedState:
             f"{folder / META} has format {written_as}, this version reads {FORMAT}; fit and save it again"
         )
     if found != kind:
-        raise ValueError(f"{folder} holds a {found}, not a {kind}; load it with {found}.load")
+        raise ValueError(
+            f"{folder} holds a state of {found}, not of {kind}; load it with the class of {found}, or name {kind}'s folder"
+        )
     fitted_on.check(mllm)
     try:
         tensors = load_file(folder / TENSORS)
@@ -177,6 +191,11 @@ def load_state(folder: str | Path, mllm: MLLM, *, kind: str) -> FittedState:
             f"{folder / TENSORS} was changed after it was saved (its hash is not the one in {META}); fit and save it again"
         )
     return FittedState(tensors=tensors, settings=settings, fitted_on=fitted_on)
+
+
+def _folder(folder: str | Path) -> Path:
+    check_given(folder, (str, Path), name="folder", remedy="the name of a folder")
+    return Path(folder)
 
 
 def _check_finite(tensors: Mapping[str, Tensor], *, where: str) -> None:

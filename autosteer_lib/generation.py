@@ -20,7 +20,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from autosteer_lib.encoding import Encoded, answer_header, batches
+from autosteer_lib.arguments import check_given, check_whole, described
+from autosteer_lib.encoding import Encoded, answer_header, batches, check_prompts
 from autosteer_lib.models import MLLM
 from autosteer_lib.prompts import Prompt
 from autosteer_lib.sites import Attachment, Edit, Site, attach
@@ -37,6 +38,7 @@ class GenerationSettings:
 
     def __post_init__(self) -> None:
         for name in ("max_new_tokens", "batch_size"):
+            check_whole(**{name: getattr(self, name)})
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)}; give at least 1")
 
@@ -161,7 +163,16 @@ def respond(
 
     Returns:
         One response a prompt, in the prompts' order.
+
+    Raises:
+        TypeError, ValueError: see `check_call`; and a steering that cannot be called.
     """
+    prompts = check_call(mllm, prompts, settings=settings)
+    if steering is not None and not callable(steering):
+        raise TypeError(
+            f"steering is {described(steering)}; give a function that makes the edits of a batch, as "
+            "partial(defence.steering, mllm), or call defence.respond"
+        )
     responses: dict[int, Response] = {}
     with tqdm(total=len(prompts), desc="answers", disable=not progress) as bar:
         for rows, encoded in batches(mllm, prompts, batch_size=settings.batch_size):
@@ -171,6 +182,17 @@ def respond(
             responses.update(zip(rows, answers, strict=True))
             bar.update(len(rows))
     return [responses[index] for index in range(len(prompts))]
+
+
+def check_call(mllm: MLLM, prompts: Sequence[Prompt], *, settings: GenerationSettings) -> tuple[Prompt, ...]:
+    """The prompts, once all that can be told before the first answer is in order.
+
+    Raises:
+        TypeError: a model, prompts or settings that are none.
+        ValueError: a prompt that the model cannot be shown; see `encoding.check_prompts`.
+    """
+    check_given(settings, GenerationSettings, name="settings", remedy="GenerationSettings(max_new_tokens=…)")
+    return check_prompts(mllm, prompts)
 
 
 def _check_room(mllm: MLLM, encoded: Encoded, settings: GenerationSettings) -> None:

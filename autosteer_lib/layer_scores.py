@@ -84,9 +84,9 @@ def scores_without(left_out: Sequence[Score]) -> tuple[Score, ...]:
         ValueError: a score of another name, or none left.
     """
     used = tuple(name for name in SCORES if name not in left_out)
-    if not used or not set(left_out) <= set(SCORES):
+    if isinstance(left_out, str) or not used or not set(left_out) <= set(SCORES):
         raise ValueError(
-            f"without={list(left_out)}: scores that can be left out are {', '.join(map(repr, SCORES))}, and at least "
+            f"without={left_out!r}: scores that can be left out are {', '.join(map(repr, SCORES))}, and at least "
             "one must remain to choose a layer by"
         )
     return used

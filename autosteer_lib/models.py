@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import NoneType
 from typing import Any, Literal, TypeAlias, get_args
 
 import torch
@@ -29,6 +30,7 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
+from autosteer_lib.arguments import check_flags, check_given
 from autosteer_lib.checkpoints import check_folder, fingerprint, locate
 from autosteer_lib.decoder import DecoderPaths, find_decoder
 from autosteer_lib.families import DEFAULT_TEMPLATES, check_family, model_type
@@ -185,6 +187,9 @@ def load(
             f"device={device!r} and device_map={device_map!r} were both given; leave device='auto' "
             "when device_map places the model"
         )
+    check_flags(add_generation_prompt=add_generation_prompt)
+    remedy = "DecoderPaths(blocks=…, final_norm=…, lm_head=…)"
+    check_given(decoder, (DecoderPaths, NoneType), name="decoder", remedy=remedy)
     target = _pick_device(device)
     folder, commit = locate(name, revision=revision)
     check_family(folder)
@@ -201,6 +206,14 @@ def load(
             trust_remote_code=False,
             local_files_only=True,
             output_loading_info=True,
+            ignore_mismatched_sizes=True,  # told below, by name
+        )
+    if report["mismatched_keys"]:
+        name, found_shape, expected = sorted(report["mismatched_keys"])[0]
+        raise ValueError(
+            f"{len(report['mismatched_keys'])} tensors in {folder} are of other sizes than config.json asks for ({name} is "
+            f"{list(found_shape)} and not {list(expected)}, …); weights and configuration do not belong together, download "
+            "or save the checkpoint again"
         )
     if report["missing_keys"]:
         # transformers would go on with random numbers in their place.
@@ -237,6 +250,15 @@ def load(
     )
 
 
+def check_mllm(mllm: object, *, name: str = "mllm") -> None:
+    """Check that a model is given, and not its name or transformers' object.
+
+    Raises:
+        TypeError: says what was given.
+    """
+    check_given(mllm, MLLM, name=name, remedy="the model that load(…) returned")
+
+
 def _check_choice(what: str, value: str, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
         raise ValueError(f"{what}={value!r} is not known; allowed are {', '.join(allowed)}")
@@ -266,8 +288,14 @@ def _fingerprint(folder: Path, *, decoder: DecoderPaths | None) -> str:
 
 
 def _load_processor(folder: Path) -> Any:
-    with quiet_transformers():
-        processor = AutoProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    try:
+        with quiet_transformers():
+            processor = AutoProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"transformers cannot make a processor and a tokenizer of {folder} ({type(error).__name__}: {error}); look "
+            "whether tokenizer.json and the processor's files are of this checkpoint, or download or save it again"
+        ) from error
     if not isinstance(processor, ProcessorMixin):
         raise ValueError(
             f"{folder} holds a {type(processor).__name__} and no multimodal processor; save one "

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
+from autosteer_lib.arguments import check_whole
 from autosteer_lib.prompts import Prompt
 
 
@@ -48,8 +49,10 @@ def _plain(
     count: int, *, words: Sequence[str], side: int, frames: int, seed: int
 ) -> list[tuple[str, np.ndarray]]:
     for name, value in (("count", count), ("side", side), ("frames", frames)):
+        check_whole(**{name: value})
         if value < 1:
             raise ValueError(f"{name} = {value}; neutral sights need at least 1")
+    check_whole(seed=seed)
     if isinstance(words, str):  # which would be taken letter by letter
         raise TypeError(f"words is {words!r}; give a list of sentences, as in [{words!r}]")
     if not words:

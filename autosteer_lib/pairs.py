@@ -11,10 +11,10 @@ Source: AutoSteer §3.2 and appendix A.1; pair-wise split as in the published tr
 """
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from autosteer_lib.prompts import Prompt
+from autosteer_lib.prompts import Prompt, prompts_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,25 +57,6 @@ class ContrastPairs:
         """(training pairs, held-out pairs), twins together; see `split_indices`."""
         train, kept_back = split_indices(len(self), held_out=held_out, seed=seed, least=2)
         return self.subset(train), self.subset(kept_back)
-
-
-def prompts_of(given: Sequence[Prompt], *, name: str) -> tuple[Prompt, ...]:
-    """A list of prompts as a tuple, which nobody changes.
-
-    Raises:
-        TypeError: no list, or one of other things; bare strings above all.
-    """
-    strays: list[object] = (
-        [given] if isinstance(given, str | Prompt) or not isinstance(given, Iterable) else []
-    )
-    found = () if strays else tuple(given)
-    strays += [one for one in found if not isinstance(one, Prompt)][:1]
-    if strays:
-        raise TypeError(
-            f"{name} holds {strays[0]!r:.60}, a {type(strays[0]).__name__}; give a list of Prompt, as in "
-            '[Prompt(text="…", id="1"), …]'
-        )
-    return found
 
 
 def split_indices(

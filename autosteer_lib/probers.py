@@ -21,6 +21,7 @@ from jaxtyping import Bool, Float
 from sklearn.exceptions import NotFittedError
 from torch import Tensor
 
+from autosteer_lib.arguments import check_numbers, check_whole
 from autosteer_lib.epoch_choice import Checkpoint, EpochRecord, check_checkpoint
 from autosteer_lib.prober_training import (
     Labelled,
@@ -61,6 +62,8 @@ class SafetyProber:
     chosen_epoch_: int = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
+        check_whole(width=self.width, epochs=self.epochs, batch_size=self.batch_size, seed=self.seed)
+        check_numbers(lr=self.lr, weight_decay=self.weight_decay)
         for name in ("width", "epochs", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"prober {name} = {getattr(self, name)}: use 1 or more")

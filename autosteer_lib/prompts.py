@@ -13,21 +13,24 @@ that are shown are hashed (videos.py says which), not its bytes.
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import NoneType
 from typing import Literal, TypeAlias
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from autosteer_lib.arguments import check_given
 from autosteer_lib.videos import VideoFile, frame_size, read_video
 
 ImageLike: TypeAlias = Image.Image | Path
 VideoLike: TypeAlias = UInt8[np.ndarray, "frames height width 3"] | VideoFile
 Modality: TypeAlias = Literal["text", "image", "video"]
+_MORE_THAN_8_BITS = ("I", "F")  # Pillow cuts their values off at 255, so 0 … 1 turns black and 16 bits white
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -67,6 +70,15 @@ class Prompt:
                 raise TypeError(
                     f"prompt {self.id!r}: {name} is a {type(shown).__name__}; give a tuple, for one of them ({name[:-1]},)"
                 )
+        for name in ("id", "surface", "intention", "reference", "pair_id"):
+            kinds = (str, NoneType) if name in ("reference", "pair_id") else str
+            check_given(getattr(self, name), kinds, name=f"prompt {self.id!r}: {name}", remedy="a string")
+        check_given(
+            self.harmful,
+            (bool, NoneType),
+            name=f"prompt {self.id!r}: harmful",
+            remedy="True, False, or None where there is no label (bool(…) of a table's)",
+        )
         if not self.text.strip() and not self.images and not self.videos:
             raise ValueError(
                 f"prompt {self.id!r} is empty: text is {self.text!r} and there is no picture and no "
@@ -79,6 +91,8 @@ class Prompt:
                     "PIL.Image.Image and pathlib.Path (wrap a file name as Path(name), an array as "
                     "PIL.Image.fromarray(array))"
                 )
+            if isinstance(image, Image.Image):
+                _check_picture(image, name=f"prompt {self.id!r}: image {position}")
         for position, video in enumerate(self.videos):
             _check_video(video, position=position, prompt_id=self.id)
 
@@ -99,6 +113,25 @@ class Prompt:
         return _digest(self, words="")
 
 
+def prompts_of(given: Sequence[Prompt], *, name: str) -> tuple[Prompt, ...]:
+    """A list of prompts as a tuple, which nobody changes.
+
+    Raises:
+        TypeError: no list, or one of other things; bare strings above all.
+    """
+    strays: list[object] = (
+        [given] if isinstance(given, str | Prompt) or not isinstance(given, Iterable) else []
+    )
+    found = () if strays else tuple(given)
+    strays += [one for one in found if not isinstance(one, Prompt)][:1]
+    if strays:
+        raise TypeError(
+            f"{name} holds {strays[0]!r:.60}, a {type(strays[0]).__name__}; give a list of Prompt, as in "
+            '[Prompt(text="…", id="1"), …]'
+        )
+    return found
+
+
 def open_images(prompt: Prompt) -> list[Image.Image]:
     """The prompt's pictures as RGB images in memory.
 
@@ -106,6 +139,18 @@ def open_images(prompt: Prompt) -> list[Image.Image]:
         ValueError: a file is missing or cannot be read as a picture; names prompt and file.
     """
     return [_open_image(image, prompt_id=prompt.id) for image in prompt.images]
+
+
+def check_pictures_exist(prompt: Prompt) -> None:
+    """Check for each picture that is a file whether it is there, without opening it.
+
+    Raises:
+        ValueError: one is not; names prompt and file.
+    """
+    for image in prompt.images:
+        if isinstance(image, Path) and not image.is_file():
+            found = "is a folder" if image.is_dir() else "does not exist"
+            raise ValueError(f"prompt {prompt.id!r}: image {image} {found}; give the path of a picture file")
 
 
 def open_videos(prompt: Prompt) -> list[UInt8[np.ndarray, "_ _ _ 3"]]:
@@ -135,18 +180,34 @@ def clip_shapes(prompt: Prompt) -> tuple[tuple[int, ...], ...]:
 
 
 def _open_image(image: ImageLike, *, prompt_id: str) -> Image.Image:
+    where = str(image) if isinstance(image, Path) else "a picture in memory"
     try:
         if isinstance(image, Path):
             with Image.open(image) as opened:
                 # `convert` decodes the pixels too: a truncated file fails here, not in the model.
-                return opened.convert("RGB")
-        return image if image.mode == "RGB" else image.convert("RGB")
+                rgb = opened.convert("RGB")
+            image = opened
+        else:
+            rgb = image if image.mode == "RGB" else image.convert("RGB")
     except (OSError, SyntaxError, ValueError) as error:
-        where = str(image) if isinstance(image, Path) else "a picture in memory"
         raise ValueError(
             f"prompt {prompt_id!r}: cannot read image {where} ({type(error).__name__}: {error}); "
             "check that the file exists and is a whole PNG, JPEG or other format known to Pillow"
         ) from error
+    _check_picture(image, name=f"prompt {prompt_id!r}: image {where}")
+    return rgb
+
+
+def _check_picture(image: Image.Image, *, name: str) -> None:
+    if image.mode.startswith(_MORE_THAN_8_BITS):
+        raise ValueError(
+            f"{name} is of mode {image.mode!r}, whose numbers have no white of their own; scale them to 0 … 255 and give "
+            "8 bits a channel: Image.fromarray(scaled.astype('uint8'))"
+        )
+    if 0 in image.size:
+        raise ValueError(
+            f"{name} is {image.width} × {image.height} pixels; give a picture that shows something"
+        )
 
 
 @contextmanager

@@ -27,6 +27,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from tqdm import trange
 
+from autosteer_lib.arguments import check_numbers, check_whole
 from autosteer_lib.epoch_choice import Checkpoint, EpochRecord, KeptWeights, check_checkpoint
 
 LOGITS_PER_CHUNK = 1 << 25  # 128 MiB of float32 at a time when held-out tokens are scored
@@ -78,6 +79,8 @@ class RefusalHead:
     chosen_epoch_: int = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
+        check_whole(epochs=self.epochs, batch_size=self.batch_size, seed=self.seed)
+        check_numbers(epsilon=self.epsilon, lr=self.lr, weight_decay=self.weight_decay)
         for name in ("epochs", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"head {name} = {getattr(self, name)}: use 1 or more")

@@ -21,13 +21,15 @@ and a tuple in others, and `output[0] += v` on a bare tensor would steer row 0 o
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any, Literal, TypeAlias
 
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from autosteer_lib.models import MLLM
+from autosteer_lib.arguments import check_given, described
+from autosteer_lib.models import MLLM, check_mllm
 
 SiteKind: TypeAlias = Literal["resid_pre", "resid_post", "final_norm", "logits"]
 States: TypeAlias = Float[Tensor, "batch tokens dim"]
@@ -69,9 +71,13 @@ def check_sites(mllm: MLLM, *, sites: Iterable[Site]) -> None:
     """Check that the model has each site.
 
     Raises:
+        TypeError: no list of sites.
         ValueError: names the site and lists the layers that exist.
     """
+    remedy = "sites, as in [resid_pre(3), final_norm()]"
+    check_given(sites, Iterable, name="sites", remedy=remedy)
     for site in sites:
+        check_given(site, Site, name="a site", remedy=remedy)
         if site.kind in ("final_norm", "logits"):
             if site.layer is not None:
                 raise ValueError(f"site {site}: {site.kind} has no layer; use {site.kind}()")
@@ -80,9 +86,9 @@ def check_sites(mllm: MLLM, *, sites: Iterable[Site]) -> None:
                 f"site kind {site.kind!r} does not exist; allowed are resid_pre(layer), "
                 "resid_post(layer), final_norm() and logits()"
             )
-        elif site.layer is None or not 0 <= site.layer < mllm.layers:
+        elif not isinstance(site.layer, Integral) or not 0 <= site.layer < mllm.layers:
             raise ValueError(
-                f"site {site}: layer {site.layer} does not exist; {mllm.name} has layers "
+                f"site {site}: layer {site.layer!r} does not exist; {mllm.name} has layers "
                 f"0…{mllm.layers - 1}, pick one of them"
             )
 
@@ -122,10 +128,18 @@ def attach(mllm: MLLM, edits: Mapping[Site, Edit]) -> Iterator[Attachment]:
     """Run each edit at its site in every forward pass inside the `with`; then remove all hooks.
 
     Raises:
+        TypeError: edits that are no functions by site, or (from the pass) an edit that returns no tensor.
         ValueError: a site that the model does not have (before anything is attached), or, from the
             pass itself, an edit that returns another shape, dtype or device than it was given.
     """
+    check_mllm(mllm)
+    check_given(edits, Mapping, name="edits", remedy="a mapping, as in {resid_post(3): edit}")
     check_sites(mllm, sites=edits)
+    for site, edit in edits.items():
+        if not callable(edit):
+            raise TypeError(
+                f"the edit at {site} is {described(edit)}; give a function of the states [batch, tokens, dim]"
+            )
     attachment = Attachment()
     try:
         for site, edit in edits.items():
@@ -176,6 +190,11 @@ def _after(site: Site, edit: Edit) -> Callable[..., Any]:
 
 
 def _check_edited(site: Site, *, before: Tensor, after: Tensor) -> None:
+    if not isinstance(after, Tensor):
+        raise TypeError(
+            f"the edit at {site} returned {described(after)}; it must return the states to go on with, or None to change "
+            "nothing"
+        )
     # A float32 edit of a bfloat16 state would be promoted in silence and change every later layer.
     if after.shape != before.shape or after.dtype != before.dtype or after.device != before.device:
         raise ValueError(

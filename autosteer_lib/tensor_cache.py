@@ -17,6 +17,7 @@ import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import NoneType
 
 import torch
 import transformers
@@ -25,6 +26,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from autosteer_lib.arguments import check_given
 from autosteer_lib.models import MLLM
 from autosteer_lib.processor_settings import processor_fingerprint
 from autosteer_lib.prompts import Prompt
@@ -37,6 +39,7 @@ class TensorCache:
     """A folder of computed tensors; without a folder, everything is computed."""
 
     def __init__(self, folder: Path | None) -> None:
+        check_cache(folder)
         self.folder = folder
 
     def get(
@@ -65,6 +68,21 @@ class TensorCache:
             save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, unfinished)
             unfinished.replace(file)
             return tensors
+
+
+def check_cache(folder: Path | None) -> None:
+    """Check that a cache can be a folder, so that a fit need not find out.
+
+    Raises:
+        TypeError, ValueError: a bare string, or a file.
+    """
+    check_given(
+        folder, (Path, NoneType), name="cache", remedy="a folder as Path(name), or None to keep nothing"
+    )
+    if folder is not None and folder.exists() and not folder.is_dir():
+        raise ValueError(
+            f"cache {folder} is a file; states are kept in a folder: name one, it is made if need be"
+        )
 
 
 def cache_key(what: str, *, mllm: MLLM, prompts: Sequence[Prompt], arguments: Mapping[str, object]) -> str:

@@ -14,11 +14,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from autosteer_lib.generation import GenerationSettings
-from autosteer_lib.judges import Judge, RefusalPhrases
+from autosteer_lib.judges import Judge, RefusalPhrases, check_judge
 from autosteer_lib.models import MLLM
 from autosteer_lib.own_answers import OwnAnswers, ask_anew
-from autosteer_lib.pairs import prompts_of
-from autosteer_lib.prompts import Prompt
+from autosteer_lib.prompts import Prompt, prompts_of
 
 FEWEST = 10  # a mean of fewer is mostly their own noise; LLaVA-1.5-13B had 33 left of 100 (MARS App. F)
 
@@ -81,11 +80,7 @@ def keep_by_behaviour(
             "be left after the filter: give more, or lower fewest"
         )
     judge = RefusalPhrases() if judge is None else judge
-    if not callable(judge):
-        raise TypeError(
-            f"judge is {judge!r:.60}, and must be a judge of words, as RefusalPhrases() is; one that profiles name: "
-            "word_judge(name) of autosteer_lib.judges.named"
-        )
+    check_judge(judge, in_batches=False)
     refused, accepted = (
         [
             prompt

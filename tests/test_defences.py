@@ -1,9 +1,11 @@
 """Defences on a tiny model: AutoSteer's gate and head against the published formulas, row by row and step by step."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
+import numpy as np
 import pytest
 import torch
 from sklearn.exceptions import NotFittedError
@@ -482,3 +484,46 @@ def test_half_precision_models_are_gated_in_float32(
     assert watched.gate_score is not None
     assert watched.gate_score.dtype == torch.float32
     assert {response.triggered for response in responses} == {True, False}
+
+
+@pytest.mark.usefixtures("as_a_user")
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (lambda: AutoSteer(epsilon=cast(Any, "0.1")), "epsilon is '0.1'"),
+        (lambda: AutoSteer(threshold=cast(Any, None)), "threshold is None"),
+        (lambda: AutoSteer(layer=cast(Any, np.int64(2))), r"layer is np\.int64\(2\)"),
+        (lambda: AutoSteer(prober=cast(Any, SafetyProber)), "prober is the class SafetyProber itself"),
+        (lambda: SafetyProber(epochs=cast(Any, 2.5)), r"epochs is 2\.5"),
+        (lambda: RefusalHead(lr=cast(Any, "1e-5")), "lr is '1e-5'"),
+        (lambda: Steer(cast(Any, torch.eye(2))), r"head is tensor.*; give head_ of a fitted AutoSteer"),
+    ],
+)
+def test_a_setting_of_another_type_is_told_before_the_fit(make: Callable[[], object], told: str) -> None:
+    with pytest.raises(TypeError, match=told):
+        make()
+
+
+@pytest.mark.usefixtures("as_a_user")
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"pairs": ([], [])}, r"pairs is .*tuple; give ContrastPairs\(toxic, safe\)"),
+        ({"refusal_prompts": ["a"]}, "refusal_prompts holds 'a'"),
+        ({"refusal_text": ["a"]}, "refusal_text is .*; give the words as one string"),
+        ({"batch_size": "3"}, "batch_size is '3'"),
+        ({"cache": "states"}, r"cache is 'states', of type str; give a folder as Path\(name\)"),
+    ],
+)
+def test_slips_in_a_fit_are_told_before_the_model_runs(
+    tiny: MLLM, monkeypatch: pytest.MonkeyPatch, changed: dict[str, Any], told: str
+) -> None:
+    monkeypatch.setattr(MLLM, "forward", None)
+    sides = [[Prompt(id=f"{w}{i}", text=f"{w} {i}") for i in range(4)] for w in ("knife", "sun")]
+    given: dict[str, Any] = {
+        "pairs": ContrastPairs(*map(tuple, sides)),
+        "refusal_prompts": sides[0],
+        **changed,
+    }
+    with pytest.raises(TypeError, match=told):
+        AutoSteer().fit(tiny, given.pop("pairs"), **given)

@@ -1,13 +1,23 @@
 """Prompts become left-padded tensors, and the last prompt token is the one that is meant."""
 
 from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from autosteer_lib.encoding import answer_header, batches, encode, visual_token_ids
+from autosteer_lib.encoding import (
+    answer_header,
+    batches,
+    check_answer,
+    check_batch_size,
+    check_prompts,
+    encode,
+    visual_token_ids,
+)
 from autosteer_lib.models import MLLM
 from autosteer_lib.prompts import Prompt
 from autosteer_lib.rehearsal.tiny_models import SIDE
@@ -121,3 +131,35 @@ def test_batches_hold_each_prompt_once(tiny: MLLM, mixed_prompts: list[Prompt], 
 def test_batches_of_no_size(tiny: MLLM, mixed_prompts: list[Prompt]) -> None:
     with pytest.raises(ValueError, match=r"batch_size=0; give at least 1"):
         list(batches(tiny, mixed_prompts, batch_size=0))
+
+
+def test_every_prompt_is_held_against_the_model_before_any_is_encoded(tiny: MLLM, tmp_path: Path) -> None:
+    fine = Prompt(id="fine", text="make a sun")
+    for prompt, told in (
+        (Prompt(id="p", text="a <image>"), "its text contains '<image>'"),
+        (Prompt(id="p", text="a", images=(tmp_path / "lost.png",)), "does not exist"),
+    ):
+        with pytest.raises(ValueError, match=f"prompt 'p'.*{told}"):
+            check_prompts(tiny, [fine, prompt])
+    assert check_prompts(tiny, [fine]) == (fine,)
+
+
+@pytest.mark.usefixtures("as_a_user")
+def test_a_name_in_place_of_the_model_is_named() -> None:
+    with pytest.raises(
+        TypeError, match=r"mllm is 'tiny', of type str; give the model that load\(…\) returned"
+    ):
+        check_prompts(cast(Any, "tiny"), [])
+
+
+@pytest.mark.usefixtures("as_a_user")
+@pytest.mark.parametrize("answer", [None, ["i am sorry"]])
+def test_an_answer_is_one_string(answer: Any) -> None:
+    with pytest.raises(TypeError, match=r"refusal_text is .*; give the words as one string"):
+        check_answer(answer, name="refusal_text")
+
+
+@pytest.mark.usefixtures("as_a_user")
+def test_a_batch_size_is_a_whole_number() -> None:
+    with pytest.raises(TypeError, match=r"batch_size is 2\.5, of type float"):
+        check_batch_size(cast(Any, 2.5))

@@ -43,8 +43,8 @@ class Counting(Defence):
     def fingerprint(self) -> str:
         return f"counting {self.version}"
 
-    def respond(
-        self, mllm: MLLM, prompts: Sequence[Prompt], *, settings: GenerationSettings, progress: bool = False
+    def _respond(
+        self, mllm: MLLM, prompts: Sequence[Prompt], *, settings: GenerationSettings, progress: bool
     ) -> list[Response]:
         if self.stop_after is not None and len(self.asked) >= self.stop_after:
             raise KeyboardInterrupt
@@ -343,7 +343,8 @@ def test_costs_are_means_an_answer(judged: pd.DataFrame) -> None:
     ("changed", "message"),
     [
         ({"judge": None}, "judge is None, and must judge answers"),
-        ({"judge": "coin"}, "judge is 'coin', and must judge"),
+        ({"judge": "coin"}, "judge is 'coin', of type str, and must judge"),
+        ({"judge": RefusalPhrases}, "judge is the class RefusalPhrases itself, and must judge"),
         ({"defences": [Undefended()]}, "defences is a list; give each a name"),
         (
             {"defences": {"Orig.": Undefended}},

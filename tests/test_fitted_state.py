@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import torch
@@ -71,7 +72,9 @@ def test_another_end_of_the_prompt_is_refused(folder: Path, tiny: MLLM) -> None:
 
 
 def test_another_kind_is_refused(folder: Path, tiny: MLLM) -> None:
-    with pytest.raises(ValueError, match=r"holds a Thing, not a Defence; load it with Thing\.load"):
+    with pytest.raises(
+        ValueError, match="holds a state of Thing, not of Defence; load it with the class of Thing"
+    ):
         load_state(folder, tiny, kind="Defence")
 
 
@@ -138,3 +141,23 @@ def test_hash_sees_values_names_shapes_types_and_settings() -> None:
     assert state_hash(dict(reversed(base.items())), {}) == state_hash(base, {})
     strided = {**base, "a": torch.zeros(3, 2).T}
     assert state_hash(strided, {}) == state_hash(base, {})
+
+
+def test_a_file_where_the_folder_should_be_is_named(folder: Path, tiny: MLLM, tmp_path: Path) -> None:
+    state = load_state(folder, tiny, kind="Thing")
+    (tmp_path / "a_file").write_text("")
+    for name in ("a_file", "a_file/below"):
+        with pytest.raises(
+            OSError, match=r"cannot be saved in .*a_file.*still in memory: save it in a folder"
+        ):
+            save_state(
+                tmp_path / name, kind="Thing", tensors=state.tensors, settings={}, fitted_on=state.fitted_on
+            )
+
+
+@pytest.mark.usefixtures("as_a_user")
+def test_folder_and_model_in_the_wrong_order_are_told(folder: Path, tiny: MLLM) -> None:
+    with pytest.raises(TypeError, match=r"folder is MLLM\(.*; give the name of a folder"):
+        load_state(cast(Any, tiny), cast(Any, folder), kind="Thing")
+    with pytest.raises(TypeError, match=r"mllm is 'tiny'"):
+        load_state(folder, cast(Any, "tiny"), kind="Thing")

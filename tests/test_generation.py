@@ -2,11 +2,14 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from autosteer_lib.defences import AdaShieldS, AutoSteer, Coca, Undefended
 from autosteer_lib.encoding import Encoded, encode
 from autosteer_lib.generation import GenerationSettings, Response, generate, respond
 from autosteer_lib.models import MLLM, load
@@ -191,3 +194,43 @@ def test_logits_are_read_in_every_pass(tiny: MLLM, mixed_prompts: list[Prompt]) 
     assert logits() in recording.edits()
     generate(tiny, encode(tiny, mixed_prompts[:1]), settings=SETTINGS, steering=recording)
     assert len(recording.logits) == SETTINGS.max_new_tokens
+
+
+@pytest.mark.usefixtures("as_a_user")
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"prompts": Prompt(text="a")}, r"prompts holds Prompt\(.*; give a list of Prompt"),
+        ({"prompts": ["a"]}, "prompts holds 'a', a str; give a list of Prompt"),
+        ({"settings": {"max_new_tokens": 3}}, r"settings is .*; give GenerationSettings"),
+        ({"mllm": "tiny"}, r"mllm is 'tiny'.*; give the model that load"),
+    ],
+)
+def test_slips_are_told_before_the_model_runs(tiny: MLLM, changed: dict[str, Any], told: str) -> None:
+    given: dict[str, Any] = {
+        "mllm": tiny, "prompts": [Prompt(text="a")], "settings": GenerationSettings(max_new_tokens=1), **changed,
+    }  # fmt: skip
+    mllm, prompts, settings = given["mllm"], given["prompts"], given["settings"]
+    with pytest.raises(TypeError, match=told):
+        respond(mllm, prompts, settings=settings)
+    for defence in (Undefended(), AutoSteer(), Coca(), AdaShieldS()):
+        with pytest.raises(TypeError, match=told):
+            defence.respond(mllm, prompts, settings=settings)
+
+
+@pytest.mark.usefixtures("as_a_user")
+def test_a_defence_in_place_of_its_steering_is_named(tiny: MLLM) -> None:
+    with pytest.raises(TypeError, match=r"steering is .*Undefended; .*call defence\.respond"):
+        respond(
+            tiny,
+            [Prompt(text="a")],
+            settings=GenerationSettings(max_new_tokens=1),
+            steering=cast(Any, Undefended()),
+        )
+
+
+@pytest.mark.usefixtures("as_a_user")
+@pytest.mark.parametrize("value", ["5", 5.5, None, np.int64(5)])
+def test_settings_are_whole_numbers(value: Any) -> None:
+    with pytest.raises(TypeError, match=r"max_new_tokens is .*; give a plain whole number"):
+        GenerationSettings(max_new_tokens=value)

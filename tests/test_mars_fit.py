@@ -231,3 +231,18 @@ def test_before_fit(tiny: MLLM, mixed_prompts: list[Prompt], tmp_path: Path) -> 
     for use in uses:
         with pytest.raises(NotFittedError, match=r"call fit\(mllm, texts, pictures=…\), or Mars\.load"):
             use()
+
+
+@pytest.mark.usefixtures("as_a_user")
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"layer": "3"}, "layer is '3'"),
+        ({"recentre": "no"}, "recentre is 'no'"),
+        ({"reading": "paper"}, r"reading is 'paper', of type str; give MarsReading\("),
+        ({"without": None}, "without is None; give a list of scores"),
+    ],
+)
+def test_a_setting_of_another_type_is_told_before_the_fit(given: dict[str, Any], told: str) -> None:
+    with pytest.raises(TypeError, match=told):
+        Mars(**given)

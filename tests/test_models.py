@@ -4,6 +4,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -299,3 +300,43 @@ def test_a_device_that_is_not_there() -> None:
         ValueError, match=r"device='cuda' was asked for and is not available here; available: .*cpu"
     ):
         load("anything", device="cuda")
+
+
+def test_other_sizes_than_the_configuration_are_named(tiny_folder: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(tiny_folder, tmp_path / "copy"))
+    config = json.loads((folder / "config.json").read_text())
+    config["text_config"]["hidden_size"] *= 2
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(
+        ValueError, match=r"tensors in .* are of other sizes than config\.json asks for \(lm_head"
+    ):
+        load(folder, device="cpu")
+
+
+@pytest.mark.parametrize("name", ["generation_config.json", "tokenizer.json", "processor_config.json"])
+def test_a_damaged_json_file_is_named(tiny_folder: Path, tmp_path: Path, name: str) -> None:
+    folder = Path(shutil.copytree(tiny_folder, tmp_path / "copy"))
+    (folder / name).write_text("{")
+    with pytest.raises(ValueError, match=f"{name} is no JSON"):
+        load(folder, device="cpu")
+
+
+def test_a_folder_without_a_tokenizer_is_named(tiny_folder: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(tiny_folder, tmp_path / "copy"))
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(ValueError, match=r"(?s)cannot make a processor and a tokenizer of .*tokenizer\.json"):
+        load(folder, device="cpu")
+
+
+@pytest.mark.usefixtures("as_a_user")
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"name": None}, "the checkpoint's name is None; give a folder, or owner/name"),
+        ({"decoder": "model"}, r"decoder is 'model', of type str; give DecoderPaths\("),
+        ({"add_generation_prompt": "no"}, "add_generation_prompt is 'no', of type str; give True or False"),
+    ],
+)
+def test_arguments_of_load_of_another_type(tiny_folder: Path, given: dict[str, Any], told: str) -> None:
+    with pytest.raises(TypeError, match=told):
+        load(**{"name": tiny_folder, **given})

@@ -1,5 +1,7 @@
 """Neutral pictures and clips: plain, of many colours, and the same again."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -71,3 +73,10 @@ def test_what_cannot_be_drawn_is_refused() -> None:
 def test_one_sentence_is_not_taken_letter_by_letter() -> None:
     with pytest.raises(TypeError, match=r"words is 'describe this'; give a list of sentences"):
         neutral_pictures(2, words="describe this", side=4)
+
+
+@pytest.mark.usefixtures("as_a_user")
+@pytest.mark.parametrize("given", [{"count": "3"}, {"side": (8, 8)}, {"seed": None}])
+def test_sizes_are_whole_numbers(given: dict[str, Any]) -> None:
+    with pytest.raises(TypeError, match=r"(count|side|seed) is .*; give a plain whole number"):
+        neutral_pictures(**{"count": 1, "words": ["describe"], "side": 8, **given})

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from autosteer_lib.prompts import Prompt, open_images
+from autosteer_lib.prompts import Prompt, check_pictures_exist, open_images, prompts_of
 from autosteer_lib.videos import VideoFile
 
 RED = Image.new("RGB", (8, 8), "red")
@@ -145,3 +145,46 @@ def test_parts_of_another_type_are_named() -> None:
         Prompt(id="2", text="?", images=picture)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"prompt '3': videos is a list; give a tuple"):
         Prompt(id="3", text="?", videos=[])  # type: ignore[arg-type]
+
+
+@pytest.mark.usefixtures("as_a_user")
+@pytest.mark.parametrize(
+    ("field", "value", "told"),
+    [
+        ("id", 3, "id is 3, of type int; give a string"),
+        ("reference", 4, "reference is 4, of type int; give a string"),
+        ("harmful", "no", "harmful is 'no', of type str; give True, False, or None"),
+        ("harmful", np.True_, "harmful is np.True_, of type bool; give True, False, or None"),
+    ],
+)
+def test_labels_of_another_type_are_named(field: str, value: Any, told: str) -> None:
+    with pytest.raises(TypeError, match=told):
+        Prompt(text="make a sun", **{field: value})
+
+
+@pytest.mark.parametrize("pixels", [np.ones((8, 8), np.float32), np.full((8, 8), 40_000, np.uint16)])
+def test_numbers_that_would_be_cut_off_are_no_picture(tmp_path: Path, pixels: np.ndarray) -> None:
+    picture = Image.fromarray(pixels)
+    with pytest.raises(ValueError, match=r"prompt 'p': image 0 is of mode .*scale them to 0 … 255"):
+        Prompt(id="p", text="", images=(picture,))
+    picture.save(tmp_path / "deep.tiff")
+    with pytest.raises(ValueError, match=r"prompt 'p': image .*deep.tiff is of mode"):
+        open_images(Prompt(id="p", text="", images=(tmp_path / "deep.tiff",)))
+
+
+def test_a_picture_without_pixels_is_refused() -> None:
+    with pytest.raises(ValueError, match="image 0 is 0 × 8 pixels"):
+        Prompt(id="p", text="", images=(Image.new("RGB", (0, 8)),))
+
+
+def test_a_picture_file_that_is_not_there_is_named_without_opening(tmp_path: Path) -> None:
+    for path, found in ((tmp_path / "lost.png", "does not exist"), (tmp_path, "is a folder")):
+        with pytest.raises(ValueError, match=f"prompt 'p': image {path} {found}"):
+            check_pictures_exist(Prompt(id="p", text="", images=(path,)))
+
+
+@pytest.mark.usefixtures("as_a_user")
+@pytest.mark.parametrize("given", [Prompt(text="a"), "a", ["a"], None])
+def test_what_is_no_list_of_prompts_is_named(given: Any) -> None:
+    with pytest.raises(TypeError, match=r"toxic holds .*; give a list of Prompt"):
+        prompts_of(given, name="toxic")

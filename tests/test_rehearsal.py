@@ -15,11 +15,11 @@ from autosteer_lib.families import DEFAULT_TEMPLATES
 from autosteer_lib.generation import GenerationSettings, respond
 from autosteer_lib.judges.coin import Coin
 from autosteer_lib.models import load
-from autosteer_lib.profiles import load_profile
+from autosteer_lib.profiles import PROFILE_FOLDER, load_profile
 from autosteer_lib.prompts import Prompt
 from autosteer_lib.rehearsal.__main__ import main, prepare
 from autosteer_lib.rehearsal.checkpoint import CONTEXT, released_checkpoint
-from autosteer_lib.rehearsal.profile import SIZES, TEXTS, THRESHOLD, family_of
+from autosteer_lib.rehearsal.profile import SIZES, TEXTS, THRESHOLD, families_of, family_of
 from autosteer_lib.rehearsal.rows import write_sets
 from autosteer_lib.study import Study, outcome, three_columns
 
@@ -163,9 +163,27 @@ def test_a_coin_says_both_and_the_same_of_the_same_answer() -> None:
     assert all(v.unsafe is not v.refused for v in verdicts)
 
 
-def test_a_model_in_a_folder_needs_no_rehearsal(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--profile", "smoke"]) == 2
-    assert "needs no rehearsal" in capsys.readouterr().err
+def test_a_model_in_a_folder_is_rehearsed_on_its_own_family(tmp_path: Path) -> None:
+    folder = released_checkpoint("gemma3", tmp_path / "own")
+    paper = load_profile("paper")
+    own = paper.model_copy(
+        update={
+            "model": paper.model.model_copy(update={"name": str(folder), "revision": False, "families": []})
+        }
+    )
+    assert families_of(own, root=ROOT, further=True) == ["gemma3"]
+    assert families_of(paper, root=ROOT) == [FAMILY]
+    assert len(families_of(paper, root=ROOT, further=True)) > 1
+
+
+def test_a_model_that_cannot_be_stood_in_for_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    smoke = (PROFILE_FOLDER / "smoke.toml").read_text()
+    name = load_profile("smoke").model.name
+    (tmp_path / "lost.toml").write_text(smoke.replace(f'"{name}"', f'"{tmp_path / "lost"}"'))
+    assert main(["--profile", str(tmp_path / "lost.toml")]) == 2
+    assert "there is no folder" in capsys.readouterr().err
     with pytest.raises(ValueError, match="no released checkpoint of which the family is known"):
         family_of("nobody/nothing")
     assert family_of("Qwen/Qwen3-VL-8B-Instruct") == "qwen3_vl"

@@ -1,8 +1,9 @@
 """Reading and writing at sites: one mechanism, exact, and gone afterwards."""
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,7 @@ from autosteer_lib.sites import (
     Edit,
     Site,
     attach,
+    check_sites,
     final_norm,
     logits,
     resid_post,
@@ -186,3 +188,38 @@ def test_blocks_that_return_a_tuple_and_take_keywords(tiny: MLLM, encoded: Encod
         assert torch.equal(run(family, encoded, {site: lambda hidden: hidden + vector}), expected)
     finally:
         blocks[1] = block
+
+
+@pytest.mark.usefixtures("as_a_user")
+@pytest.mark.parametrize("given", [resid_pre(1), [1], [final_norm]])
+def test_what_is_no_list_of_sites_is_named(tiny: MLLM, given: Any) -> None:
+    with pytest.raises(TypeError, match=r"site.* is .*; give sites, as in"):
+        check_sites(tiny, sites=given)
+
+
+@pytest.mark.usefixtures("as_a_user")
+def test_a_layer_of_another_type_does_not_exist(tiny: MLLM) -> None:
+    for layer in ("1", 1.0):
+        with pytest.raises(ValueError, match=r"layer .* does not exist; .* has layers 0…3"):
+            check_sites(tiny, sites=[resid_pre(cast(Any, layer))])
+    check_sites(tiny, sites=[resid_pre(cast(Any, np.int64(1)))])
+
+
+@pytest.mark.usefixtures("as_a_user")
+def test_a_vector_is_no_edit(tiny: MLLM) -> None:
+    with (
+        pytest.raises(TypeError, match=r"the edit at resid_post\(1\) is tensor.*; give a function"),
+        attach(tiny, {resid_post(1): cast(Any, torch.zeros(2))}),
+    ):
+        pass
+
+
+@pytest.mark.usefixtures("as_a_user")
+def test_an_edit_returns_states(tiny: MLLM) -> None:
+    inputs = encode(tiny, [Prompt(text="make a sun")]).inputs
+
+    def edit(hidden: Tensor) -> Any:
+        return (hidden,)
+
+    with attach(tiny, {resid_post(1): edit}), pytest.raises(TypeError, match=r"returned .* of type tuple"):
+        tiny.forward(inputs)

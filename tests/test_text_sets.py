@@ -144,5 +144,7 @@ def test_lists_are_welcome_and_strings_are_named(texts: TextSets) -> None:
 
 @pytest.mark.usefixtures("as_a_user")
 def test_a_name_is_no_judge(tiny: MLLM, texts: TextSets) -> None:
-    with pytest.raises(TypeError, match=r"judge is 'coin', and must be a judge of words"):
+    with pytest.raises(
+        TypeError, match=r"judge is .coin., of type str, and must judge answers one at a time"
+    ):
         keep_by_behaviour(tiny, texts, settings=GenerationSettings(), judge="coin", fewest=1)  # type: ignore[arg-type]

@@ -32,6 +32,7 @@ from torch import Tensor
 
 from autosteer_lib.activation_mapper import Mapper, MapperKind, VectorMap, fit_mapper
 from autosteer_lib.activations import collect
+from autosteer_lib.arguments import check_numbers, check_whole
 from autosteer_lib.condition_vectors import ConditionPoint, condition_point, condition_similarity, is_open
 from autosteer_lib.defences.fitted_defence import FittedDefence
 from autosteer_lib.defences.gated_vectors import Gate, GatedVectors
@@ -89,6 +90,10 @@ class ActivationTransfer(FittedDefence):
         Raises:
             ValueError: values that are not known.
         """
+        check_whole(
+            source_layer=source_layer, target_layer=target_layer, epochs=epochs, fewest=fewest, seed=seed
+        )
+        check_numbers(alpha=alpha)
         if gate not in ("projection", "condition", "none"):
             raise ValueError(f"gate={gate!r} is not known; allowed: 'projection', 'condition', 'none'")
         self.source_layer, self.target_layer = source_layer, target_layer

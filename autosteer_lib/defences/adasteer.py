@@ -239,8 +239,8 @@ class AdaSteer(FittedDefence):
             for response, length in zip(responses, encoded.lengths, strict=True)
         ]
 
-    def respond(
-        self, mllm: MLLM, prompts: Sequence[Prompt], *, settings: GenerationSettings, progress: bool = False
+    def _respond(
+        self, mllm: MLLM, prompts: Sequence[Prompt], *, settings: GenerationSettings, progress: bool
     ) -> list[Response]:
         """Answer any number of prompts, in their order."""
         self._check_model(mllm)

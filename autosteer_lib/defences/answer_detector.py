@@ -27,6 +27,7 @@ from sklearn.exceptions import NotFittedError
 from torch import Tensor
 
 from autosteer_lib.activations import collect
+from autosteer_lib.arguments import check_numbers, check_whole
 from autosteer_lib.defences.asking import check_template, fill, in_words, look, spoken
 from autosteer_lib.epoch_choice import EpochRecord
 from autosteer_lib.fitted_state import FittedOn, load_state, save_state, state_hash
@@ -73,6 +74,8 @@ class AnswerDetector:
             ValueError: a template without {answer}, or a share outside (0, 1).
         """
         check_template("shown", shown, needs=("answer",), may=("question",))
+        check_numbers(held_out=held_out)
+        check_whole(seed=seed)
         if not 0 < held_out < 1:
             raise ValueError(f"held_out = {held_out} must be a share between 0 and 1, for example 0.1")
         self.shown, self.held_out, self.seed = shown, held_out, seed

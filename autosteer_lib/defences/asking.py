@@ -53,8 +53,8 @@ class ReviewingDefence(Defence):
     def check(self, mllm: MLLM) -> None:
         """Raise what can be known to go wrong with this model, before it runs."""
 
-    def respond(
-        self, mllm: MLLM, prompts: Sequence[Prompt], *, settings: GenerationSettings, progress: bool = False
+    def _respond(
+        self, mllm: MLLM, prompts: Sequence[Prompt], *, settings: GenerationSettings, progress: bool
     ) -> list[Response]:
         """Answer any number of prompts, in their order."""
         self.check(mllm)

@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import torch
@@ -25,10 +26,11 @@ from sklearn.exceptions import NotFittedError
 from torch import Tensor
 
 from autosteer_lib.activations import answer_states, collect
+from autosteer_lib.arguments import check_given, check_numbers, check_whole
 from autosteer_lib.defences.base import SteeringDefence
 from autosteer_lib.defences.gated_steering import GatedSteering
 from autosteer_lib.defences.steer import Steer, check_head
-from autosteer_lib.encoding import Encoded
+from autosteer_lib.encoding import Encoded, check_answer, check_batch_size, check_prompts
 from autosteer_lib.epoch_choice import Checkpoint, EpochRecord
 from autosteer_lib.fitted_state import FittedOn, load_state, save_state, state_hash
 from autosteer_lib.models import MLLM
@@ -39,6 +41,7 @@ from autosteer_lib.readings import Reading
 from autosteer_lib.refusal_head import RefusalHead
 from autosteer_lib.sas import candidate_layers, safety_awareness_score, select_layer
 from autosteer_lib.sites import resid_pre
+from autosteer_lib.tensor_cache import check_cache
 
 Split = tuple[list[int], list[int]]
 
@@ -77,6 +80,11 @@ class AutoSteer(SteeringDefence):
             seed: of these splits.
         """
         self.reading = Reading() if reading is None else reading
+        check_numbers(epsilon=epsilon, threshold=threshold, held_out=held_out)
+        check_whole(seed=seed, **({} if layer is None else {"layer": layer}))
+        parts = {"reading": (reading, Reading), "prober": (prober, SafetyProber), "head": (head, RefusalHead)}
+        for which, (given, kind) in parts.items():
+            check_given(given, (kind, NoneType), name=which, remedy=f"{kind.__name__}(…), or leave it out")
         self.prober = prober or SafetyProber(
             output=self.reading.prober_output, checkpoint=self.reading.prober_checkpoint
         )
@@ -119,10 +127,20 @@ class AutoSteer(SteeringDefence):
             batch_size: prompts a forward pass.
             cache: folder in which states are kept.
             progress: show bars.
+
+        Raises:
+            TypeError, ValueError: what can be known to go wrong before the model runs.
         """
         # All that can be wrong with the input shows before the model runs.
+        check_given(pairs, ContrastPairs, name="pairs", remedy="ContrastPairs(toxic, safe)")
+        for side, prompts_of_side in (("pairs.toxic", pairs.toxic), ("pairs.safe", pairs.safe)):
+            check_prompts(mllm, prompts_of_side, name=side)
+        prompts = self.reading.head_prompts(check_prompts(mllm, refusal_prompts, name="refusal_prompts"))
+        refusal_text = self.reading.refusal_text if refusal_text is None else refusal_text
+        check_answer(refusal_text, name="refusal_text")
+        check_batch_size(batch_size)
+        check_cache(cache)
         self._check_prompt_end(mllm)
-        prompts = self.reading.head_prompts(refusal_prompts)
         prober_split = self._split(len(pairs), checkpoint=self.prober.checkpoint)
         head_split = self._split(len(prompts), checkpoint=self.head.checkpoint)
         layers = candidate_layers(mllm.layers, rule=self.reading.candidate_layers)
@@ -148,7 +166,7 @@ class AutoSteer(SteeringDefence):
             mllm,
             prompts,
             split=head_split,
-            refusal_text=self.reading.refusal_text if refusal_text is None else refusal_text,
+            refusal_text=refusal_text,
             batch_size=batch_size,
             cache=cache,
             progress=progress,
@@ -181,8 +199,10 @@ class AutoSteer(SteeringDefence):
         """The same fitted parts at another strength or threshold, for sweeps; this defence stays as it is."""
         other = copy.copy(self)
         if epsilon is not None:
+            check_numbers(epsilon=epsilon)
             other.epsilon = epsilon
         if threshold is not None:
+            check_numbers(threshold=threshold)
             _check_threshold(threshold)
             other.threshold = threshold
         return other

@@ -13,7 +13,14 @@ from collections.abc import Sequence
 from functools import partial
 
 from autosteer_lib.encoding import Encoded
-from autosteer_lib.generation import GenerationSettings, Response, Steering, generate, respond
+from autosteer_lib.generation import (
+    GenerationSettings,
+    Response,
+    Steering,
+    check_call,
+    generate,
+    respond,
+)
 from autosteer_lib.models import MLLM
 from autosteer_lib.prompts import Prompt
 
@@ -29,11 +36,22 @@ class Defence(ABC):
     def fingerprint(self) -> str:
         """SHA-256 over fitted state and every hyper-parameter that an answer depends on."""
 
-    @abstractmethod
     def respond(
         self, mllm: MLLM, prompts: Sequence[Prompt], *, settings: GenerationSettings, progress: bool = False
     ) -> list[Response]:
-        """Answer any number of prompts, in their order."""
+        """Answer any number of prompts, in their order.
+
+        Raises:
+            TypeError, ValueError: what can be known to go wrong before the model runs (`generation.check_call`).
+        """
+        asked = check_call(mllm, prompts, settings=settings)
+        return self._respond(mllm, asked, settings=settings, progress=progress)
+
+    @abstractmethod
+    def _respond(
+        self, mllm: MLLM, prompts: Sequence[Prompt], *, settings: GenerationSettings, progress: bool
+    ) -> list[Response]:
+        """The answers; the arguments are checked."""
 
     def answer(self, mllm: MLLM, encoded: Encoded, *, settings: GenerationSettings) -> list[Response]:
         """Answer one encoded batch; a defence that needs other inputs encodes its own from `encoded.prompts`."""
@@ -51,10 +69,10 @@ class SteeringDefence(Defence):
             ValueError: the defence was fitted on another model.
         """
 
-    def respond(
-        self, mllm: MLLM, prompts: Sequence[Prompt], *, settings: GenerationSettings, progress: bool = False
+    def _respond(
+        self, mllm: MLLM, prompts: Sequence[Prompt], *, settings: GenerationSettings, progress: bool
     ) -> list[Response]:
-        """Answer any number of prompts, in their order; each batch gets edits of its own."""
+        """Each batch gets edits of its own."""
         return respond(
             mllm, prompts, settings=settings, steering=partial(self.steering, mllm), progress=progress
         )

@@ -24,6 +24,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from autosteer_lib.arguments import check_numbers
 from autosteer_lib.condition_vectors import (
     Centring,
     ConditionPoint,
@@ -83,6 +84,7 @@ class Cast(FittedDefence):
         Raises:
             ValueError: values that are not known, or behaviour layers below the condition's.
         """
+        check_numbers(strength=strength)
         if reads not in ("mean", "last"):
             raise ValueError(f"reads={reads!r} is not known; allowed: 'mean', 'last'")
         self.strength, self.reads, self.centring, self.grid = strength, reads, centring, grid

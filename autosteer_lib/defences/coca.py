@@ -19,7 +19,6 @@ Source: CoCA (arXiv 2409.11365); no official code was found.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Literal, TypeAlias, get_args
 
@@ -28,6 +27,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from autosteer_lib.arguments import check_numbers
 from autosteer_lib.defences.asking import charged, check_template, fill, reworded
 from autosteer_lib.defences.base import Defence
 from autosteer_lib.encoding import Encoded, batch_rows, encode
@@ -64,7 +64,8 @@ class Coca(Defence):
         Raises:
             ValueError: α negative or not finite, an unknown anchor, or a principle without {question}.
         """
-        if not math.isfinite(alpha) or alpha < 0:
+        check_numbers(alpha=alpha)
+        if alpha < 0:
             raise ValueError(
                 f"alpha={alpha}; give 0 or more: a negative one would steer away from the principle"
             )
@@ -87,8 +88,8 @@ class Coca(Defence):
         principled = self.alpha + (1.0 if self.anchor == "principled" else 0.0)
         return principled, 1.0 - principled
 
-    def respond(
-        self, mllm: MLLM, prompts: Sequence[Prompt], *, settings: GenerationSettings, progress: bool = False
+    def _respond(
+        self, mllm: MLLM, prompts: Sequence[Prompt], *, settings: GenerationSettings, progress: bool
     ) -> list[Response]:
         """Answer any number of prompts, in their order; a batch holds twice as many rows as answers."""
         found: dict[int, Response] = {}

@@ -15,6 +15,7 @@ from functools import partial
 from jaxtyping import Float
 from torch import Tensor
 
+from autosteer_lib.arguments import check_numbers
 from autosteer_lib.defences.base import SteeringDefence
 from autosteer_lib.defences.mars import Mars
 from autosteer_lib.defences.prefill_shift import PrefillShift
@@ -42,6 +43,7 @@ class FixedStrength(SteeringDefence):
             NotFittedError: `mars` is not fitted.
             ValueError: a layer that does not exist.
         """
+        check_numbers(alpha=alpha)
         self.mars = mars.retuned(layer=layer, recentre=recentre)
         self.layer, self.alpha = layer, alpha
 

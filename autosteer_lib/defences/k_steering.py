@@ -25,6 +25,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from autosteer_lib.activations import collect
+from autosteer_lib.arguments import check_numbers, check_whole
 from autosteer_lib.defences.fitted_defence import FittedDefence
 from autosteer_lib.encoding import Encoded
 from autosteer_lib.fitted_state import FittedOn
@@ -110,6 +111,8 @@ class KSteering(FittedDefence):
         Raises:
             ValueError: values that mean nothing.
         """
+        check_numbers(threshold=threshold, alpha=alpha, decay=decay, lr=lr, held_out=held_out)
+        check_whole(steps=steps, width=width, epochs=epochs, batch_size=batch_size, seed=seed)
         if not target and not avoid:
             raise ValueError("neither target nor avoid has a label: there is nowhere to step; give some")
         if set(target) & set(avoid):

@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import torch
@@ -26,12 +27,13 @@ from sklearn.exceptions import NotFittedError
 from torch import Tensor
 
 from autosteer_lib.activations import collect
+from autosteer_lib.arguments import check_flags, check_given, check_whole
 from autosteer_lib.defences.base import SteeringDefence
 from autosteer_lib.defences.prefill_shift import PrefillShift
 from autosteer_lib.directions import TextCentroids
-from autosteer_lib.encoding import Encoded
+from autosteer_lib.encoding import Encoded, check_prompts
 from autosteer_lib.fitted_state import FittedOn, load_state, save_state, state_hash
-from autosteer_lib.generation import GenerationSettings
+from autosteer_lib.generation import GenerationSettings, check_call
 from autosteer_lib.judges import Judge
 from autosteer_lib.layer_scores import (
     SCORES,
@@ -46,6 +48,7 @@ from autosteer_lib.models import MLLM
 from autosteer_lib.own_answers import OwnAnswers, ask_anew
 from autosteer_lib.prompts import Prompt
 from autosteer_lib.sites import resid_post
+from autosteer_lib.tensor_cache import check_cache
 from autosteer_lib.text_sets import FEWEST, TextSets, keep_by_behaviour
 from autosteer_lib.trust_region import Step, trust_region_step
 
@@ -82,6 +85,12 @@ class Mars(SteeringDefence):
         Raises:
             ValueError: `without` names no score or all of them, or `fewest` is below 1.
         """
+        check_whole(fewest=fewest, **({} if layer is None else {"layer": layer}))
+        check_flags(recentre=recentre, rectified=rectified, every_layer=every_layer)
+        check_given(without, Sequence, name="without", remedy="a list of scores, as in ['margin']")
+        check_given(
+            reading, (MarsReading, NoneType), name="reading", remedy="MarsReading(…), or leave it out"
+        )
         scores_without(without)
         if fewest < 1:
             raise ValueError(f"fewest = {fewest}; a mean needs at least 1 text on each side")
@@ -120,11 +129,18 @@ class Mars(SteeringDefence):
             ValueError: a layer that does not exist, neutral prompts of another kind, or too few texts left by the
                 filter (the message has the counts).
         """
-        settings = settings or GenerationSettings()
+        settings = GenerationSettings() if settings is None else settings
+        check_given(texts, TextSets, name="texts", remedy="TextSets(unsafe=…, safe=…, …)")
+        for side in (texts.unsafe, texts.safe, texts.validation_unsafe, texts.validation_safe):
+            check_call(mllm, side, settings=settings)
         _check_layer(self.layer, FittedOn.of(mllm))
-        neutral = {"image": tuple(pictures), "video": tuple(clips)}
+        neutral = {
+            "image": check_prompts(mllm, pictures, name="pictures"),
+            "video": check_prompts(mllm, clips, name="clips"),
+        }
         for modality, prompts in neutral.items():
             _check_neutral(prompts, modality)
+        check_cache(cache)
         refused, accepted = keep_by_behaviour(
             mllm,
             texts,

@@ -24,6 +24,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+from autosteer_lib.arguments import check_numbers
 from autosteer_lib.defences.answer_detector import Exchange
 from autosteer_lib.defences.asking import (
     ReviewingDefence,
@@ -149,6 +150,7 @@ class MllmProtector(ReviewingDefence):
             ValueError: a threshold that no probability can be compared with.
             NotFittedError: a detector that was not fitted.
         """
+        check_numbers(threshold=threshold)
         if not 0 <= threshold <= 1:
             raise ValueError(f"threshold = {threshold} is outside [0, 1]; it is compared with P(harmful)")
         self.detector, self.threshold = detector, threshold

@@ -54,8 +54,8 @@ class Prompted(Defence):
         """Hash of the template; two defences of one template give the same answers."""
         return state_hash({}, {"defence": "prompted", "template": self.template})
 
-    def respond(
-        self, mllm: MLLM, prompts: Sequence[Prompt], *, settings: GenerationSettings, progress: bool = False
+    def _respond(
+        self, mllm: MLLM, prompts: Sequence[Prompt], *, settings: GenerationSettings, progress: bool
     ) -> list[Response]:
         """Answer any number of prompts, in their order."""
         asked = [reworded(prompt, fill(mllm, self.template, question=prompt.text)) for prompt in prompts]

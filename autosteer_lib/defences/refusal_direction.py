@@ -20,6 +20,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from autosteer_lib.arguments import check_numbers, check_whole
 from autosteer_lib.defences.fitted_defence import FittedDefence
 from autosteer_lib.encoding import Encoded
 from autosteer_lib.fitted_state import FittedOn
@@ -91,6 +92,8 @@ class RefusalDirection(FittedDefence):
         Raises:
             ValueError: values that mean nothing.
         """
+        check_numbers(coefficient=coefficient, deepest=deepest, coverage=coverage)
+        check_whole(fewest=fewest)
         if intervention not in ("add", "ablate") or keep not in ("score", "all"):
             raise ValueError(
                 f"intervention={intervention!r}, keep={keep!r}; allowed: 'add' or 'ablate', 'score' or 'all'"

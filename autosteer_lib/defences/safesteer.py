@@ -28,6 +28,7 @@ from sklearn.exceptions import NotFittedError
 from torch import Tensor
 
 from autosteer_lib.activations import collect
+from autosteer_lib.arguments import check_flags, check_numbers, check_whole
 from autosteer_lib.decoding_probe import DecodingProbe, check_sides
 from autosteer_lib.defences.base import SteeringDefence
 from autosteer_lib.defences.reranking import Reranking
@@ -82,6 +83,9 @@ class SafeSteer(SteeringDefence):
         Raises:
             ValueError: a value outside its range, or neither part asked for.
         """
+        check_whole(k=k, step=step, seed=seed)
+        check_numbers(threshold=threshold, held_out=held_out)
+        check_flags(rerank=rerank, align=align)
         if k < 1:
             raise ValueError(f"k = {k} candidates; give at least 1 (the paper tries 5 to 20)")
         if step < 1:

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from autosteer_lib.arguments import check_given, check_numbers
 from autosteer_lib.defences.base import SteeringDefence
 from autosteer_lib.encoding import Encoded
 from autosteer_lib.fitted_state import FittedOn, state_hash
@@ -36,6 +37,13 @@ class Steer(SteeringDefence):
             fitted_on: the model that the head belongs to, to be refused on others; only its width is
                 checked if left out.
         """
+        check_given(
+            head,
+            RefusalHead,
+            name="head",
+            remedy="head_ of a fitted AutoSteer, or RefusalHead.from_matrix(…)",
+        )
+        check_numbers(epsilon=epsilon)
         self.head = head
         self.epsilon = epsilon
         self.fitted_on = fitted_on

@@ -8,7 +8,16 @@ local_model · api_model                       who replies: a checkpoint here, o
 open_judge      the published judges by name
 """
 
-from autosteer_lib.judges.base import BatchJudge, Judge, Opinion, Verdict, is_correct, normalise, opinions
+from autosteer_lib.judges.base import (
+    BatchJudge,
+    Judge,
+    Opinion,
+    Verdict,
+    check_judge,
+    is_correct,
+    normalise,
+    opinions,
+)
 from autosteer_lib.judges.phrases import REFUSAL_PHRASES, RefusalPhrases
 
 __all__ = [
@@ -18,6 +27,7 @@ __all__ = [
     "Opinion",
     "RefusalPhrases",
     "Verdict",
+    "check_judge",
     "is_correct",
     "normalise",
     "opinions",

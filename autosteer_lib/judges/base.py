@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+from autosteer_lib.arguments import described
 from autosteer_lib.prompts import Prompt
 from autosteer_lib.scoring import correct
 
@@ -67,6 +68,24 @@ class BatchJudge(Protocol):
 
     def opinions(self, prompts: Sequence[Prompt], answers: Sequence[str]) -> list[Opinion]:
         """Judge each answer to the prompt in the same place."""
+
+
+def check_judge(judge: object, *, in_batches: bool = True) -> None:
+    """Check that answers can be judged, before there are any.
+
+    Args:
+        judge: whatever was given as one.
+        in_batches: whether a `BatchJudge` will do.
+
+    Raises:
+        TypeError: no judge, or the class of one.
+    """
+    if isinstance(judge, type) or not (callable(judge) or (in_batches and hasattr(judge, "opinions"))):
+        what = "judge answers" if in_batches else "judge answers one at a time, by their words"
+        raise TypeError(
+            f"judge is {described(judge)}, and must {what}, as RefusalPhrases() does; one that profiles name: "
+            "word_judge(name) of autosteer_lib.judges.named"
+        )
 
 
 def opinions(judge: Judge | BatchJudge, prompts: Sequence[Prompt], answers: Sequence[str]) -> list[Opinion]:

@@ -1,6 +1,6 @@
 """Rehearse a profile: its own notebooks on stand-ins, before anything is downloaded.
 
-    python -m autosteer_lib.rehearsal --profile paper               its model's family
+    python -m autosteer_lib.rehearsal --profile paper               its model's family; a folder's by its config.json
     python -m autosteer_lib.rehearsal --profile paper --families    and one of each further family that it names
 
 Stand-ins are written below build/rehearsal, tables and figures into build/rehearsal-<profile>-<family>. Exit codes are
@@ -19,7 +19,7 @@ from autosteer_lib.benchmarks.needed import needed_sets
 from autosteer_lib.profiles import Profile, load_profile
 from autosteer_lib.provenance import repository_root
 from autosteer_lib.rehearsal.checkpoint import released_checkpoint
-from autosteer_lib.rehearsal.profile import family_of, write_rehearsal
+from autosteer_lib.rehearsal.profile import families_of, write_rehearsal
 from autosteer_lib.rehearsal.rows import write_sets
 from autosteer_lib.rehearsal.stand_in_judges import write_judges
 
@@ -50,10 +50,9 @@ def main(arguments: list[str] | None = None) -> int:
     folder = repository_root() / "build" / "rehearsal"
     try:
         profile = load_profile(options.profile)
-        names = [profile.model.name, *(profile.model.families if options.families else ())]
-        families = list(dict.fromkeys(family_of(name) for name in names))
+        families = families_of(profile, root=repository_root(), further=options.families)
         prepared = [prepare(profile, family, folder=folder) for family in families]
-    except ValueError as error:
+    except (ValueError, FileNotFoundError) as error:
         print(f"nothing was started: {error}", file=sys.stderr)
         return 2
     os.environ["AUTOSTEER_BENCHMARKS"] = str(folder / "sets")  # kernels inherit it

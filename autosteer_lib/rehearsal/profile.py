@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from autosteer_lib.ingredients import check_model, has_own_model
 from autosteer_lib.profiles import PROFILE_FOLDER, Profile, load_profile
 from autosteer_lib.released import CHECKPOINTS
 
@@ -38,17 +39,28 @@ THRESHOLD = 1e-6
 """Of the gate: it opens on every prompt. That it can stay shut is for the battery to show."""
 
 
-def family_of(name: str) -> str:
-    """The family of a checkpoint that a profile names.
+def families_of(profile: Profile, *, root: Path, further: bool = False) -> list[str]:
+    """The family of a profile's model, a folder's by its config.json, then those of its further checkpoints, if wanted.
 
     Raises:
-        ValueError: the name is a folder, or nothing is known of it: there is nothing to stand in for.
+        ValueError, FileNotFoundError: a family that is not known, or a folder that is none or not whole.
+    """
+    own = profile.model.name
+    first = check_model(profile, root=root) if has_own_model(profile, root=root) else family_of(own)
+    return list(dict.fromkeys([first, *map(family_of, profile.model.families if further else ())]))
+
+
+def family_of(name: str) -> str:
+    """The family of a released checkpoint that a profile names.
+
+    Raises:
+        ValueError: nothing is known of it: there is nothing to stand in for.
     """
     found = CHECKPOINTS[name].family if name in CHECKPOINTS else ""
     if not found:
         raise ValueError(
-            f"{name!r} is no released checkpoint of which the family is known (autosteer_lib/released.py); a profile "
-            "whose model is a folder needs no rehearsal"
+            f"{name!r} is no released checkpoint of which the family is known (autosteer_lib/released.py); fetch it and "
+            "give its folder as [model] name: the config.json in it says of which family it is"
         )
     return found
 

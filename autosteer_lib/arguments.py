@@ -1,0 +1,67 @@
+"""What a caller gives, held to its type before anything is computed with it.
+
+A strength of "0.1" would show where it is first multiplied, after the fit; a seed of numpy's where the state is written
+as JSON. Values are looked at and never converted: the hashes of states are over them as given.
+"""
+
+from __future__ import annotations
+
+import math
+
+
+def check_given(value: object, kind: type | tuple[type, ...], *, name: str, remedy: str) -> None:
+    """One value of a kind.
+
+    Raises:
+        TypeError: names what was given instead, and the remedy.
+    """
+    if not isinstance(value, kind):
+        raise TypeError(f"{name} is {described(value)}; give {remedy}")
+
+
+def check_numbers(**values: object) -> None:
+    """Plain finite numbers, by name.
+
+    Raises:
+        TypeError, ValueError: one is none; names it.
+    """
+    for name, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise TypeError(
+                f"{name} is {described(value)}; give a plain number, as in 0.1 (float(…) of an array's)"
+            )
+        if not math.isfinite(value):
+            raise ValueError(f"{name} = {value}; give a finite number")
+
+
+def check_whole(**values: object) -> None:
+    """Plain whole numbers, by name.
+
+    Raises:
+        TypeError: one is none; names it.
+    """
+    for name, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise TypeError(
+                f"{name} is {described(value)}; give a plain whole number, as in 3 (int(…) of an array's)"
+            )
+
+
+def check_flags(**values: object) -> None:
+    """True or False, by name; "no" would count as true.
+
+    Raises:
+        TypeError: one is neither; names it.
+    """
+    for name, value in values.items():
+        check_given(value, bool, name=name, remedy="True or False")
+
+
+def described(value: object) -> str:
+    """A value and its type, short enough for a message."""
+    if isinstance(value, type):
+        return f"the class {value.__name__} itself"
+    if value is None:
+        return "None"
+    shown = " ".join(repr(value).split())
+    return f"{shown:.60}, of type {type(value).__name__}"

@@ -246,6 +246,20 @@ def test_states_that_are_not_finite_do_not_pass_as_safe(
         broken.answer(tiny, encoded, settings=SETTINGS)
 
 
+@pytest.mark.skipif(
+    torch.cuda.device_count() < 2,
+    reason="needs two cards; with fewer, that a choice is moved between them is played in test_look_ahead.py",
+)
+def test_a_model_spread_over_two_cards_answers_as_on_one(
+    tiny_folder: Path, fitted: SafeSteer, mixed_prompts: list[Prompt]
+) -> None:
+    one = load(tiny_folder, dtype="float32", device="cuda")
+    two = load(tiny_folder, dtype="float32", device_map="balanced")
+    assert len({parameter.device for parameter in two.model.parameters()}) == 2
+    alone, spread = (fitted.respond(mllm, mixed_prompts, settings=SETTINGS) for mllm in (one, two))
+    assert [response.text for response in alone] == [response.text for response in spread]
+
+
 def test_half_precision_models_are_judged_and_moved_in_float32(
     tiny_folder: Path, fitted: SafeSteer, mixed_prompts: list[Prompt]
 ) -> None:

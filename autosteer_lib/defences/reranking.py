@@ -128,6 +128,7 @@ class Reranking:
 
     def _gate(self, hidden: Float[Tensor, "batch tokens dim"]) -> Tensor | None:
         last = hidden[:, -1].float()
+        self._probe = self._probe.to(hidden.device)  # once: no copy between cards while decoding
         scores = self._probe.score(last)
         self.gate_score = scores.sigmoid()
         harmful = self.gate_score > self._threshold

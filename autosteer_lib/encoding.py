@@ -187,9 +187,7 @@ def sight_marks(mllm: MLLM) -> tuple[str, ...]:
 def answer_header(mllm: MLLM) -> str:
     """What the chat template puts before the assistant's words."""
     conversation = [{"role": "user", "content": [{"type": "text", "text": "?"}]}]
-    render = mllm.processor.apply_chat_template
-    closed: str = render(conversation, add_generation_prompt=False)
-    opened: str = render(conversation, add_generation_prompt=True)
+    closed, opened = (mllm.render(conversation, add_generation_prompt=header) for header in (False, True))
     if not opened.startswith(closed):
         raise ValueError(
             f"the chat template of {mllm.name} does not append the assistant's header to the turn; "
@@ -221,6 +219,7 @@ def _process(
                 return_dict=True,
                 return_tensors="pt",
                 processor_kwargs=options,
+                **mllm.template_options,
             )
     except ValueError as error:
         names = ", ".join(repr(prompt.id) for prompt in prompts)
@@ -324,7 +323,7 @@ def _turn_end(mllm: MLLM) -> int:
         return ends
     question, answer = ([{"type": "text", "text": text}] for text in ("?", "!"))
     turns = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
-    rendered: str = mllm.processor.apply_chat_template(turns)
+    rendered = mllm.render(turns, add_generation_prompt=False)
     written = mllm.tokenizer(rendered[rendered.rindex("!") :], add_special_tokens=False).input_ids
     return next((token for token in written if token in ends), ends[0])
 

@@ -11,7 +11,7 @@ A matrix of the right shape fitted on another model would steer somewhere, and n
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,8 @@ class FittedOn:
     dim: int
     add_generation_prompt: bool
     """Of the prompts it was fitted on: another ending is another probed token."""
+    template_options: dict[str, Any] = field(default_factory=dict)
+    """Likewise. A state of before there were any was fitted without."""
 
     @classmethod
     def of(cls, mllm: MLLM) -> "FittedOn":
@@ -50,7 +52,12 @@ class FittedOn:
             layers=mllm.layers,
             dim=mllm.dim,
             add_generation_prompt=mllm.add_generation_prompt,
+            template_options=dict(mllm.template_options),
         )
+
+    def facts(self) -> dict[str, Any]:
+        """As it is saved and hashed; without options just as before there were any."""
+        return {name: value for name, value in asdict(self).items() if name != "template_options" or value}
 
     def check(self, mllm: MLLM) -> None:
         """Refuse another model, or another end of the prompt.
@@ -69,6 +76,12 @@ class FittedOn:
                 f"this state was fitted on prompts with add_generation_prompt={self.add_generation_prompt} and "
                 f"{mllm.name} is loaded with {mllm.add_generation_prompt}, so another token would be probed; "
                 f"load the model with add_generation_prompt={self.add_generation_prompt}"
+            )
+        if other.template_options != self.template_options:
+            raise ValueError(
+                f"this state was fitted on prompts with template_options={self.template_options} and "
+                f"{mllm.name} is loaded with {other.template_options}, so another end of the prompt would be probed; "
+                f"load the model with template_options={self.template_options}"
             )
 
     def _describe(self) -> str:
@@ -117,7 +130,7 @@ def save_state(
         "format": FORMAT,
         "kind": kind,
         "settings": dict(settings),
-        "fitted_on": asdict(fitted_on),
+        "fitted_on": fitted_on.facts(),
         "tensors": {
             name: {"shape": list(tensor.shape), "dtype": str(tensor.dtype)}
             for name, tensor in sorted(plain.items())

@@ -131,6 +131,7 @@ class Decoding:
         """Go on with one candidate of each row; logits of the token after it."""
         assert self._ahead is not None  # look_ahead comes first
         ahead, self._ahead = self._ahead, None
+        choice = choice.to(ahead.candidates.device)  # chosen by states, which may lie on another card
         (batch, k), cache = ahead.candidates.shape, self._inputs["past_key_values"]
         rows = torch.arange(batch, device=choice.device)
         if ahead.shared:

@@ -11,9 +11,9 @@ checkpoint. Only safetensors are read, and no code that comes with a checkpoint 
 
 import hashlib
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, TypeAlias, get_args
@@ -31,6 +31,7 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from autosteer_lib.arguments import check_flags, check_given
+from autosteer_lib.chat_template import TemplateOptions, check_template, rendered
 from autosteer_lib.checkpoints import check_folder, fingerprint, locate
 from autosteer_lib.decoder import DecoderPaths, find_decoder
 from autosteer_lib.families import DEFAULT_TEMPLATES, check_family, model_type
@@ -51,6 +52,7 @@ class Origin:
     revision: str | None
     add_generation_prompt: bool
     decoder: DecoderPaths | None
+    template_options: TemplateOptions = field(default_factory=dict)
 
     def load(self) -> "MLLM":
         """Load it here."""
@@ -62,6 +64,7 @@ class Origin:
             revision=self.revision,
             add_generation_prompt=self.add_generation_prompt,
             decoder=self.decoder,
+            template_options=self.template_options,
         )
 
 
@@ -82,6 +85,8 @@ class MLLM:
     """SHA-256 over weights, configuration, tokenizer, processor and chat template."""
     add_generation_prompt: bool = True
     """Whether the chat template ends with the assistant's header. AutoSteer's code has False."""
+    template_options: TemplateOptions = field(default_factory=dict)
+    """What the chat template is told besides, by its author's names: {"enable_thinking": False}."""
     origin: Origin | None = None
     """Where `load` took it from; None for a model that was put together in memory."""
 
@@ -138,6 +143,15 @@ class MLLM:
         """The processor's tokenizer."""
         return self.processor.tokenizer
 
+    def render(self, turns: Sequence[dict[str, Any]], *, add_generation_prompt: bool) -> str:
+        """What the chat template writes of turns, under this model's options."""
+        return rendered(
+            self.processor,
+            turns,
+            add_generation_prompt=add_generation_prompt,
+            options=self.template_options,
+        )
+
     def forward(self, inputs: Mapping[str, Tensor]) -> Any:
         """One pass over whole sequences, without a cache, with logits for the last token only.
 
@@ -164,6 +178,7 @@ def load(
     revision: str | None = None,
     add_generation_prompt: bool = True,
     decoder: DecoderPaths | None = None,
+    template_options: TemplateOptions | None = None,
 ) -> MLLM:
     """Load a checkpoint from a folder or from the hub.
 
@@ -175,6 +190,8 @@ def load(
         revision: branch, tag or commit on the hub.
         add_generation_prompt: whether prompts end with the assistant's header.
         decoder: where the text decoder's parts are, for a family in which they are not found by structure.
+        template_options: handed to the chat template, which must read them: {"enable_thinking": False} has a Qwen3.5
+            begin its answer where it would begin a thought.
 
     Raises:
         FileNotFoundError, ValueError, OSError: what is missing or broken, and the remedy. Files are
@@ -194,7 +211,8 @@ def load(
     folder, commit = locate(name, revision=revision)
     check_family(folder)
     check_folder(folder)
-    processor = _load_processor(folder)
+    options = dict(template_options or {})
+    processor = _load_processor(folder, options=options)
     on_cpu = device_map is None and target == "cpu"
     weights_dtype = "float32" if dtype == "auto" and on_cpu else dtype
     with quiet_transformers():
@@ -238,6 +256,7 @@ def load(
         lm_head=found.lm_head,
         fingerprint=_fingerprint(folder, decoder=decoder),
         add_generation_prompt=add_generation_prompt,
+        template_options=options,
         origin=Origin(
             name=str(name) if commit else str(folder.resolve()),
             dtype=dtype,
@@ -246,6 +265,7 @@ def load(
             revision=commit,
             add_generation_prompt=add_generation_prompt,
             decoder=decoder,
+            template_options=options,
         ),
     )
 
@@ -287,7 +307,7 @@ def _fingerprint(folder: Path, *, decoder: DecoderPaths | None) -> str:
     return files if decoder is None else hashlib.sha256(f"{files} {decoder}".encode()).hexdigest()
 
 
-def _load_processor(folder: Path) -> Any:
+def _load_processor(folder: Path, *, options: TemplateOptions) -> Any:
     try:
         with quiet_transformers():
             processor = AutoProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
@@ -309,26 +329,12 @@ def _load_processor(folder: Path) -> Any:
             f"{folder} has no chat template (chat_template.jinja): the prompt's last token, which is "
             "what a prober reads, would be arbitrary; set processor.chat_template and save it"
         )
-    _check_template(folder, processor)
+    with quiet_transformers():
+        check_template(folder, processor, options=options)
     if processor.tokenizer.pad_token_id is None:
         # Padding is masked, so any token serves; the end of the turn always exists.
         processor.tokenizer.pad_token = processor.tokenizer.eos_token
     return processor
-
-
-def _check_template(folder: Path, processor: Any) -> None:
-    turn = {"role": "user", "content": [{"type": "text", "text": "?"}]}
-    try:
-        processor.apply_chat_template(
-            [turn], chat_template=processor.chat_template, add_generation_prompt=True, tokenize=False
-        )
-    except Exception as error:
-        # A template is a program of its author's: it can raise anything.
-        raise ValueError(
-            f"the chat template of {folder} cannot render a turn of words ({type(error).__name__}: {error}); content is "
-            "given as a list of parts, {'type': 'text', 'text': …}, {'type': 'image'}, {'type': 'video'}: mend "
-            "chat_template.jinja, or set processor.chat_template and save it"
-        ) from error
 
 
 def _template_of(folder: Path, processor: Any) -> str | None:

@@ -50,6 +50,9 @@ class ModelSection(Section):
     """Whether the chat template opens the assistant's turn. It decides which token is the last of the
     prompt, thus what is probed: with it the end of the assistant header, without it (the official code)
     the end of the user's turn."""
+    template_options: dict[str, bool | int | float | str]
+    """What the chat template is told besides, by its author's names: `{ enable_thinking = false }` has a Qwen3.5
+    begin its answer where it would begin a thought. One that the template does not read is an error."""
     families: tuple[str, ...]
     """One checkpoint of each further family, by Hugging Face id: `make plan` lists them, and `make fetch
     ARGS=--families` fetches them too. The notebooks load `name` alone."""

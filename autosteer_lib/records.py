@@ -33,7 +33,7 @@ GENERATION_FILES = (
     "videos.py", "prompts.py", "models.py", "families.py", "decoder.py", "encoding.py", "sites.py", "generation.py",
     "probers.py", "prober_training.py", "refusal_head.py", "readings.py", "directions.py",
     "trust_region.py", "mars_readings.py", "decoding_probe.py", "modal_alignment.py", "look_ahead.py",
-    "safesteer_readings.py", "defences",
+    "safesteer_readings.py", "chat_template.py", "defences",
     "adaptive_strength.py", "condition_vectors.py", "pooled_states.py", "refusal_candidates.py", "refusal_sweeps.py",
     "steering_classifier.py", "text_models.py",
 )  # fmt: skip

@@ -31,9 +31,8 @@ _WORD = "?"  # stands for the user's words where a template is looked at
 
 def post_instruction_tokens(mllm: MLLM) -> int:
     """How many tokens the template puts after the user's words; at least 1, the last of the prompt."""
-    render = mllm.processor.apply_chat_template
     turn = [{"role": "user", "content": [{"type": "text", "text": _WORD}]}]
-    closed: str = render(turn, add_generation_prompt=False)
+    closed = mllm.render(turn, add_generation_prompt=False)
     after = closed[closed.rindex(_WORD) + len(_WORD) :]
     if mllm.add_generation_prompt:
         after += answer_header(mllm)

@@ -1,13 +1,29 @@
 """Is a free answer right? By how its benchmark compares answers.
 
-    letter    the option that the answer names, "B", "(B) …", "The answer is B."
+    letter    the option that the answer decides for, A … J (below)
     yes_no    its first yes or no
     word      the reference is among its words, a number in figures or in words
 
 The first two read one decision out of the answer and compare it; an answer that names none is wrong. The
 third is AutoSteer's regular expression for RealWorldQA (App. B.1); for single letters it would take the
 article "a" for option A, which is why options are parsed here instead.
-Sources: MMMU's and POPE's own evaluation, which these follow in spirit, not to the letter.
+
+A letter is read from the answer without its markdown, quotes, $ and \\boxed{}. What comes first of:
+
+    said      "the answer is B", "Answer: (B)", "\\boxed{B}", "B is correct"
+    begun     "B. …", "(B) …", "Option B: …"
+    chosen    "I'd choose B", "go with B", "It is B"
+    ended     "…, so B."
+    bracketed "(B)", then lone: "probably B, by its shape"
+
+and within one of them the last, for a reasoned answer names what it rejects first. An A before a lower-case
+word is the article and an I the pronoun, unless that word goes on about an option ("is", "because", …). One rule for
+all letters, so that none is read more often than another; only a lone I in mid-sentence is never an option.
+
+Sources: MMMU's `parse_multi_choice_response` and MMMU-Pro's, which look behind the last "Answer:", then for (B), B
+and "B.", the last of each; lmms-eval's copy of it; VLMEvalKit's `can_infer_option`, which drops marks and will not
+take an A in prose. Followed in spirit: MMMU draws at random where it reads nothing, and VLMEvalKit asks a model. The
+first yes or no is POPE's.
 """
 
 from __future__ import annotations
@@ -21,13 +37,27 @@ _NUMBERS = [
     "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
     "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty",
 ]  # fmt: skip
-# In this order: "Answer: B" is a decision, "(A) and (B) …" only mentions; a lone capital comes last.
-_LETTER = (
-    r"(?i:answer|option|choice)(?i:\s+is)?\s*:?\s*\(?([A-J])\b",
-    r"^\W*([A-J])(?:[).:,]|\s*$)",
-    r"\(([A-J])\)",
-    r"\b([B-HJ])\b",  # a lone A or I is mostly a word
+_MARKS = re.compile(r"\\[a-z]+|\\[()\[\]]|[*`$\"“”{}]|^ *#+ |(?<!\w)['‘’_]+|['’_]+(?!\w)", re.MULTILINE)
+_DENIED = r"(?![)\]]? +is (?:not|incorrect|wrong|false)\b)"
+# A letter that stands alone, is not denied, and is neither article nor pronoun.
+_OPTION = (
+    r"(?<!\bnot )(?<!\bnot \()[(\[]?(?<![\w'’°&+-])(?<!\w\.)([A-J])(?![\w'’&+#-]|\.\w)"
+    r"(?! +(?!(?:is|because|since|as|to|and|or|which|with|from)\b)[a-z])" + _DENIED
 )
+_NAMED = r"(?i:(?:the|option|choice|letter|clearly|likely|most|probably|therefore)\s+)*" + _OPTION
+_LETTER = [
+    re.compile(pattern)
+    for pattern in (
+        # "The best option I see is (B)": some words may stand between.
+        rf"(?i:\b(?:answer|option|choice)\b[^.\n]{{0,40}}?(?:\s*(?:\bis\b|\bbe\b|:|=))+\s*){_NAMED}"
+        rf"|{_OPTION}[)\]]? is (?i:the )?(?:correct|right|best|answer)",
+        rf"^\W*(?i:(?:final )?(?:option|choice|answer)\s+)?{_OPTION}(?:[)\].:]|\s*(?:\n|$))|^\W*([A-HJ]),",
+        rf"(?i:\b(?:choose|chose|pick|select|go(?:ing)? (?:with|for)|it is|it[’']s|be)\s+){_NAMED}",
+        rf"{_OPTION}[\s.!)\]]*$",
+        rf"[(\[]([A-J])[)\]]{_DENIED}",
+        rf"(?![(\[]?I){_OPTION}(?! +[A-Z])",
+    )
+]
 
 
 def correct(answer: str, *, reference: str, scoring: str) -> bool:
@@ -47,10 +77,11 @@ def correct(answer: str, *, reference: str, scoring: str) -> bool:
 
 
 def _letter(answer: str) -> str | None:
+    bare = _MARKS.sub("", re.sub(r"\\boxed\b", " answer: ", answer)).strip()
     for pattern in _LETTER:
-        found = re.search(pattern, answer.strip())
+        found = list(pattern.finditer(bare))
         if found:
-            return found.group(1).upper()
+            return next(group for group in found[-1].groups() if group)
     return None
 
 

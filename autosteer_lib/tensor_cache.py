@@ -32,7 +32,17 @@ from autosteer_lib.processor_settings import processor_fingerprint
 from autosteer_lib.prompts import Prompt
 
 # The modules between a prompt and its states: a change in one of them may change the states.
-_CODE = ("videos", "prompts", "models", "families", "decoder", "encoding", "sites", "activations")
+_CODE = (
+    "videos",
+    "prompts",
+    "models",
+    "chat_template",
+    "families",
+    "decoder",
+    "encoding",
+    "sites",
+    "activations",
+)
 
 
 class TensorCache:

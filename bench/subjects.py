@@ -74,6 +74,7 @@ def shipped(settings: Settings) -> Subject:
             device="cuda" if settings.device.startswith("cuda") else "cpu",
             revision=chosen.revision or None,
             add_generation_prompt=chosen.add_generation_prompt,
+            template_options=chosen.template_options,
         )
     data = prompt_data(profile, root=root)
     hyper = profile.head

@@ -34,6 +34,8 @@ ENDS = {
     "qwen3_vl": (("<|im_start|>", "assistant", "\n"), ("sun", "<|im_end|>", "\n")),
     "smolvlm": (("<end_of_utterance>", "\n", "Assistant", ":"), ("sun", "<end_of_utterance>", "\n")),
 }
+# Told to leave out its thought: closed before it begins.
+WITHOUT_THOUGHT = ("assistant", "Ċ", "<think>", "Ċ", "Ċ", "</think>", "Ċ", "Ċ")
 WITH_VIDEO = {
     "internvl", "llava_next_video", "llava_onevision", "molmo2", "qwen2_5_vl", "qwen3_5", "qwen3_vl", "smolvlm",
 }  # fmt: skip
@@ -63,6 +65,17 @@ def test_the_probed_token_is_pinned(family_name: str, family: MLLM, family_promp
         lasts = encode(mllm, family_prompts).inputs["input_ids"][:, -1]
         if mllm.add_generation_prompt:
             assert set(tokens(mllm, lasts)) == {end[-1]}
+
+
+def test_one_family_alone_can_be_told_not_to_think(family_name: str, family: MLLM) -> None:
+    assert family.origin is not None
+    told = replace(family.origin, template_options={"enable_thinking": False})
+    if family_name != "qwen3_5":
+        with pytest.raises(ValueError, match="does not read template_options 'enable_thinking'"):
+            told.load()
+        return
+    row = encode(told.load(), [SUN]).inputs["input_ids"][0]
+    assert tokens(family, row[-len(WITHOUT_THOUGHT) :]) == WITHOUT_THOUGHT
 
 
 def test_rows_are_padded_on_the_left(family: MLLM, family_prompts: list[Prompt]) -> None:

@@ -71,6 +71,24 @@ def test_another_end_of_the_prompt_is_refused(folder: Path, tiny: MLLM) -> None:
         load_state(folder, replace(tiny, add_generation_prompt=False), kind="Thing")
 
 
+def test_other_options_of_the_template_are_refused(folder: Path, tiny: MLLM) -> None:
+    other = replace(tiny, template_options={"enable_thinking": False})
+    with pytest.raises(ValueError, match=r"load the model with template_options=\{\}"):
+        load_state(folder, other, kind="Thing")
+    save_state(folder, kind="Thing", tensors=tensors(), settings=SETTINGS, fitted_on=FittedOn.of(other))
+    assert load_state(folder, other, kind="Thing").fitted_on == FittedOn.of(other)
+    with pytest.raises(
+        ValueError, match=r"load the model with template_options=\{'enable_thinking': False\}"
+    ):
+        load_state(folder, tiny, kind="Thing")
+
+
+def test_a_state_of_before_there_were_options_was_fitted_without(folder: Path, tiny: MLLM) -> None:
+    saved = json.loads((folder / META).read_text())["fitted_on"]
+    assert "template_options" not in saved, "without options, hashes are what they were"
+    assert FittedOn(**saved) == FittedOn.of(tiny)
+
+
 def test_another_kind_is_refused(folder: Path, tiny: MLLM) -> None:
     with pytest.raises(
         ValueError, match="holds a state of Thing, not of Defence; load it with the class of Thing"

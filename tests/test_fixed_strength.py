@@ -1,5 +1,7 @@
 """The preliminary study's fixed strength against equation 2 as printed."""
 
+from contextlib import nullcontext
+from pathlib import Path
 from typing import Any, Literal
 
 import pytest
@@ -9,8 +11,8 @@ from torch import Tensor
 
 from autosteer_lib.defences import FixedStrength, Mars, Undefended
 from autosteer_lib.encoding import Encoded, encode
-from autosteer_lib.mars_readings import MarsReading
-from autosteer_lib.models import MLLM
+from autosteer_lib.mars_readings import MarsReading, Positions
+from autosteer_lib.models import MLLM, DtypeName, load
 from autosteer_lib.prompts import Prompt
 from tests.mars_on_tiny import LAYER, SETTINGS, Watched, fit, hooks_on, neutral, outputs, text_sets, watch
 
@@ -80,6 +82,27 @@ def test_recentred_the_projection_is_of_what_differs_from_the_centre(
     torch.testing.assert_close(steered.states[0][:, -1], h + step, **CLOSE)
     raw, _ = watch(tiny, FixedStrength(mars, layer=LAYER, alpha=2.0), encoded)
     assert not torch.allclose(raw.states[0][:, -1], steered.states[0][:, -1])
+
+
+@pytest.mark.parametrize("positions", ["last_to_all", "each", "last_only"])
+@pytest.mark.parametrize(("dtype", "overflows"), [("float16", True), ("bfloat16", False)])
+def test_a_step_that_overflows_when_it_is_rounded_does_not_pass(
+    tiny_folder: Path,
+    mars: Mars,
+    mixed_prompts: list[Prompt],
+    dtype: DtypeName,
+    overflows: bool,
+    positions: Positions,
+) -> None:
+    """Its projection and the sum in float32 are finite, and beyond float16's 65504."""
+    half = load(tiny_folder, device="cpu", dtype=dtype)
+    strong = FixedStrength(mars.retuned(reading=MarsReading(positions=positions)), layer=LAYER, alpha=1e8)
+    fails = pytest.raises(
+        ValueError, match=r"the moved state at resid_post\(1\) is not finite in rows \[0, 1, "
+    )
+    with fails if overflows else nullcontext():
+        strong.answer(half, encode(half, mixed_prompts), settings=SETTINGS)
+    assert not any(hooks_on(half))
 
 
 def test_strength_zero_is_the_plain_model(tiny: MLLM, mars: Mars, encoded: Encoded) -> None:

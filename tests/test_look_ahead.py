@@ -1,4 +1,8 @@
-"""Look-ahead: candidates on one shared cache are what a pass without a cache says of each, in every family."""
+"""Look-ahead: candidates on one shared cache are what a pass without a cache says of each, in every family.
+
+A model that is spread over cards is played by a choice that no operation may mix with other tensors until it is moved;
+on two cards themselves nothing is tested but where there are two (`test_safesteer.py`).
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -214,6 +218,43 @@ def test_sharing_is_refused_where_the_mask_would_not_be_heard(tiny: MLLM) -> Non
     assert not can_share(model(attention_chunk_size=8), cache)
     static = SimpleNamespace(layers=[object()])
     assert not can_share(model(), static)
+
+
+class OnAnotherCard(Tensor):
+    """May be looked at and moved, and nothing else."""
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        del types
+        with torch._C.DisableTorchFunctionSubclass():
+            if func.__name__ == "__get__":  # its shape, dtype, device
+                return func(*args)
+            if func is Tensor.to:
+                moved, *others = args
+                return moved.as_subclass(Tensor).to(*others, **(kwargs or {}))
+        raise RuntimeError(f"{func.__name__}: expected all tensors to be on the same device")
+
+
+@pytest.mark.parametrize("sharing", [can_share, repeat_always])
+def test_a_choice_made_on_another_card_is_moved_before_it_is_used(
+    tiny: MLLM, mixed_prompts: list[Prompt], sharing: Sharing
+) -> None:
+    """As SafeSteer's is, of states of the last norm, where a model is spread over cards."""
+    encoded = encode(tiny, mixed_prompts)
+
+    def decode(kind: type[Tensor], model: Any, input_ids: Tensor, **prepared: Any) -> Tensor:
+        decoding = begin(model, input_ids, prepared, sharing=sharing)
+        decoding.look_ahead(decoding.prefill().topk(K).indices)
+        choice = torch.arange(len(input_ids)) % K
+        return decoding.greedy(decoding.take(choice.as_subclass(kind)))
+
+    here, there = (
+        tiny.model.generate(**encoded.inputs, max_new_tokens=3, custom_generate=partial(decode, kind))
+        for kind in (Tensor, OnAnotherCard)
+    )
+    assert torch.equal(here, there)
+    with pytest.raises(RuntimeError, match="same device"):
+        torch.arange(3)[torch.arange(2).as_subclass(OnAnotherCard)]
 
 
 def test_a_model_without_a_cache_is_named(tiny: MLLM, mixed_prompts: list[Prompt]) -> None:

@@ -19,7 +19,7 @@ from autosteer_lib.profiles import PROFILE_FOLDER, load_profile
 from autosteer_lib.prompts import Prompt
 from autosteer_lib.rehearsal.__main__ import main, prepare
 from autosteer_lib.rehearsal.checkpoint import CONTEXT, released_checkpoint
-from autosteer_lib.rehearsal.profile import SIZES, TEXTS, THRESHOLD, families_of, family_of
+from autosteer_lib.rehearsal.profile import SIZES, TEXTS, THRESHOLD, families_of, family_of, write_rehearsal
 from autosteer_lib.rehearsal.rows import write_sets
 from autosteer_lib.study import Study, outcome, three_columns
 
@@ -44,6 +44,19 @@ def run_cells(notebook: Path, *, parameters: Mapping[str, Any]) -> dict[str, Any
                 names.update(parameters)
     plt.close("all")
     return names
+
+
+def test_options_of_the_template_are_rehearsed_too(tmp_path: Path) -> None:
+    for options in ({}, {"enable_thinking": False}):
+        paper = load_profile("paper")
+        model = paper.model.model_copy(update={"template_options": options})
+        target = write_rehearsal(
+            paper.model_copy(update={"model": model}),
+            tmp_path / "rehearsed.toml",
+            model=tmp_path,
+            judges=tmp_path,
+        )
+        assert load_profile(target).model.template_options == options
 
 
 def test_a_stand_in_looks_as_released_checkpoints_do(tmp_path: Path) -> None:

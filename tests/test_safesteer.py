@@ -1,6 +1,7 @@
 """SafeSteer at work on a tiny model, against its equations computed without a cache."""
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from autosteer_lib.defences.reranking import Reranking
 from autosteer_lib.encoding import Encoded, encode
 from autosteer_lib.generation import GenerationSettings, Response, generate
 from autosteer_lib.look_ahead import repeat_always
-from autosteer_lib.models import MLLM, load
+from autosteer_lib.models import MLLM, DtypeName, load
 from autosteer_lib.prompts import Prompt
 from autosteer_lib.safesteer_readings import SafeSteerReading
 from autosteer_lib.sites import attach, final_norm, logits
@@ -244,6 +245,37 @@ def test_states_that_are_not_finite_do_not_pass_as_safe(
     )
     with pytest.raises(ValueError, match=r"final_norm or its score is not finite in rows \[0, 1, 2, 3, 4"):
         broken.answer(tiny, encoded, settings=SETTINGS)
+
+
+@pytest.mark.parametrize(("dtype", "overflows"), [("float16", True), ("bfloat16", False)])
+def test_a_shift_that_overflows_when_it_is_rounded_does_not_pass(
+    tiny_folder: Path, fitted: SafeSteer, encoded: Encoded, dtype: DtypeName, overflows: bool
+) -> None:
+    """Finite in float32, in which it is computed, and beyond float16's 65504."""
+    half = load(tiny_folder, device="cpu", dtype=dtype)
+    steering = Reranking(
+        fitted.probe_, site=final_norm(), threshold=0.0, shift=lambda h: 1e5 * torch.ones_like(h), k=K, steps=STEP, sign=1
+    )  # fmt: skip
+    batch = encode(half, encoded.prompts)
+    fails = pytest.raises(
+        ValueError, match=r"the state at final_norm or its score is not finite in rows \[0, 1"
+    )
+    with fails if overflows else nullcontext():
+        generate(half, batch, settings=SETTINGS, steering=steering)
+
+
+@pytest.mark.skipif(
+    torch.cuda.device_count() < 2,
+    reason="needs two cards; with fewer, that a choice is moved between them is played in test_look_ahead.py",
+)
+def test_a_model_spread_over_two_cards_answers_as_on_one(
+    tiny_folder: Path, fitted: SafeSteer, mixed_prompts: list[Prompt]
+) -> None:
+    one = load(tiny_folder, dtype="float32", device="cuda")
+    two = load(tiny_folder, dtype="float32", device_map="balanced")
+    assert len({parameter.device for parameter in two.model.parameters()}) == 2
+    alone, spread = (fitted.respond(mllm, mixed_prompts, settings=SETTINGS) for mllm in (one, two))
+    assert [response.text for response in alone] == [response.text for response in spread]
 
 
 def test_half_precision_models_are_judged_and_moved_in_float32(

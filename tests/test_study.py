@@ -119,6 +119,7 @@ def test_a_fit_is_known_by_labels_and_by_the_end_of_the_prompt(study: Study) -> 
         folder(mllm, replace(first, harmful=not first.harmful), *others),
         folder(mllm, replace(first, surface="smell"), *others),
         folder(replace(mllm, add_generation_prompt=not mllm.add_generation_prompt), *prompts),
+        folder(replace(mllm, template_options={"enable_thinking": False}), *prompts),
     ]
     assert len(set(folders)) == len(folders), "fits read labels, and states are of the last token"
     assert folder(mllm, replace(first, id="renamed"), *others) == folders[0]

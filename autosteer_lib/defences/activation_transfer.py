@@ -22,7 +22,6 @@ Source: activation-space transfer (arXiv 2503.04429) §3–4.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeAlias
@@ -184,7 +183,7 @@ class ActivationTransfer(FittedDefence):
                 "centre": targets.double().mean(0).float(),
                 **{f"mapper.{name}": tensor for name, tensor in mapper._asdict().items()},
             },
-            {"explained": explained, "point": point and list(point), "source": asdict(FittedOn.of(source))},
+            {"explained": explained, "point": point and list(point), "source": FittedOn.of(source).facts()},
             fitted_on=FittedOn.of(target),
         )
 
@@ -225,7 +224,7 @@ class ActivationTransfer(FittedDefence):
         return {**vectors, **mapper}
 
     def _values(self) -> dict[str, Any]:
-        source = asdict(self.source_)
+        source = self.source_.facts()
         point = self.condition_ and list(self.condition_)
         return {"explained": self.explained_, "point": point, "source": source}
 

@@ -19,7 +19,7 @@ Source: MLLM-Protector (arXiv 2401.02906) §3; pipilurj/MLLM-protector at 390e32
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -158,7 +158,7 @@ class AnswerDetector:
         self._check_fitted()
         return state_hash(
             self.prober_.tensors,
-            {"detector": KIND, "shown": self.shown, "fitted_on": asdict(self.fitted_on_)},
+            {"detector": KIND, "shown": self.shown, "fitted_on": self.fitted_on_.facts()},
         )
 
     def save(self, folder: str | Path) -> Path:

@@ -224,7 +224,7 @@ class AutoSteer(SteeringDefence):
             "threshold": self.threshold,
             "gate_comparison": self.reading.gate_comparison,
             "layer": self.layer_,
-            "fitted_on": asdict(self.fitted_on_),
+            "fitted_on": self.fitted_on_.facts(),
             "parts": self._parts_hash,
         }
         return state_hash({}, settings)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -67,7 +66,7 @@ class FittedDefence(SteeringDefence):
         self._check_fitted()
         settings = {
             "defence": self.kind,
-            "fitted_on": asdict(self.fitted_on_),
+            "fitted_on": self.fitted_on_.facts(),
             "tensors": self._tensors_hash,
             **self._answers_depend_on(),
         }

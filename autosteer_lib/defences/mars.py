@@ -254,7 +254,7 @@ class Mars(SteeringDefence):
             "text_inputs": self.reading.text_inputs,
             "video_centre": self.reading.video_centre,
             "positions": self.reading.positions,
-            "fitted_on": asdict(self.fitted_on_),
+            "fitted_on": self.fitted_on_.facts(),
             "parts": self._parts_hash,
         }
         return state_hash({}, settings)

@@ -53,20 +53,22 @@ class PrefillShift:
         self._attachment.detach(resid_post(layer))
         seen = hidden if self._positions == "each" else hidden[:, -1:]
         step = self._shifts[layer](seen.float())
-        self._note(layer, step)
-        if self._positions == "last_only":
-            return torch.cat((hidden[:, :-1], _moved(hidden[:, -1:], step.vector)), dim=1)
-        return _moved(hidden, step.vector)
+        last_only = self._positions == "last_only"
+        moved = _moved(hidden[:, -1:] if last_only else hidden, step.vector)
+        self._note(layer, step, moved)
+        return torch.cat((hidden[:, :-1], moved), dim=1) if last_only else moved
 
-    def _note(self, layer: int, step: Step) -> None:
+    def _note(self, layer: int, step: Step, moved: Float[Tensor, "batch moved dim"]) -> None:
         """A row counts as triggered if any layer moved its last token; the score is the highest layer's."""
         projection, moves = step.projection[:, -1], step.moves[:, -1]
-        broken = ~projection.isfinite()
+        # Padding counts too: attention weighs its values by 0, and 0 · ∞ is no number.
+        broken = ~(projection.isfinite() & moved.flatten(1).isfinite().all(dim=-1))
         if bool(broken.any()):  # the one question to the device, in the prefill
             rows = broken.nonzero().flatten().tolist()
             raise ValueError(
-                f"the projection at {resid_post(layer)} is not finite in rows {rows} of the batch: the states "
-                "overflowed or are broken, and such a prompt must not pass as safe; load the model in bfloat16 or float32"
+                f"the projection or the moved state at {resid_post(layer)} is not finite in rows {rows} of the batch: the "
+                "states overflowed or are broken, and such a prompt must not pass as safe; load the model in bfloat16 or "
+                "float32"
             )
         self.gate_score = projection
         self.triggered = moves if self.triggered is None else self.triggered.to(moves.device) | moves

@@ -128,11 +128,15 @@ class Reranking:
 
     def _gate(self, hidden: Float[Tensor, "batch tokens dim"]) -> Tensor | None:
         last = hidden[:, -1].float()
+        self._probe = self._probe.to(hidden.device)  # once: no copy between cards while decoding
         scores = self._probe.score(last)
         self.gate_score = scores.sigmoid()
         harmful = self.gate_score > self._threshold
         self.triggered = harmful if self._gated or not self._steps else torch.ones_like(harmful)
-        moved = None if self._shift is None else torch.where(harmful[:, None], self._shift(last), 0.0) + last
+        moved = None
+        if self._shift is not None:
+            # Rounded before it is looked at: what overflows, overflows there. A row that is not moved stays bit for bit.
+            moved = (torch.where(harmful[:, None], self._shift(last), 0.0) + last).to(hidden.dtype)
         sound = scores.isfinite() if moved is None else scores.isfinite() & moved.isfinite().all(dim=-1)
         # The one question to the device besides those of generate's own loop.
         all_sound, opens, shifts = torch.stack((sound.all(), self.triggered.any(), harmful.any())).tolist()
@@ -146,8 +150,7 @@ class Reranking:
         self._opens_somewhere = opens
         if moved is None or not shifts:
             return None
-        # In the states' own precision a row that is not moved is the same bit for bit.
-        return torch.cat((hidden[:, :-1], moved.to(hidden.dtype)[:, None]), dim=1)
+        return torch.cat((hidden[:, :-1], moved[:, None]), dim=1)
 
     def _candidates(self, logits: Float[Tensor, "batch vocabulary"]) -> Int[Tensor, "batch k"]:
         likeliest = logits.topk(self._k, dim=-1).indices

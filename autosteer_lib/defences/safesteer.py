@@ -245,7 +245,7 @@ class SafeSteer(SteeringDefence):
             "aligned": [self.reading.direction, self.reading.scale] if self.align else None,
             "threshold": self.threshold,
             "norm": self.reading.norm,
-            "fitted_on": asdict(self.fitted_on_),
+            "fitted_on": self.fitted_on_.facts(),
             "parts": self._parts_hash,
         }
         return state_hash({}, settings)

@@ -92,12 +92,12 @@ def write_rehearsal(profile: Profile, target: Path, *, model: Path, judges: Path
 
 def _toml(content: Mapping[str, Any], prefix: str = "") -> str:
     """Tables of scalars, lists and tables: all that a profile has."""
-    plain = {key: value for key, value in content.items() if not isinstance(value, dict)}
+    plain = {key: value for key, value in content.items() if not isinstance(value, dict) or not value}
     lines = [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in plain.items()]
     head = [f"[{prefix}]"] if prefix and lines else []
     tables = [
         _toml(value, f"{prefix}.{key}" if prefix else key)
         for key, value in content.items()
-        if isinstance(value, dict)
+        if isinstance(value, dict) and value
     ]
     return "\n".join([*head, *lines, *tables]) + "\n"

@@ -95,6 +95,7 @@ class Study:
             device_map=model.device_map or None,
             revision=model.revision or None,
             add_generation_prompt=model.add_generation_prompt,
+            template_options=model.template_options,
         )
         if on_ray := told():
             on_ray.summon(mllm)  # its actors start while this process fits
@@ -386,7 +387,7 @@ class Study:
             {},
             {
                 "code": library_hash(),  # fitting touches most modules
-                "model": [mllm.fingerprint, mllm.add_generation_prompt],
+                "model": [mllm.fingerprint, mllm.add_generation_prompt, dict(mllm.template_options)],
                 "dtype": str(mllm.dtype),
                 "device": mllm.device.type,
                 "profile": self.profile.model_dump_json(include=profile),

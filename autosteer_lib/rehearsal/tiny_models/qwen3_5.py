@@ -18,8 +18,13 @@ from autosteer_lib.rehearsal.tiny_models.qwen_vl import (
     vision_sizes,
 )
 
-# The assistant's header opens its thought: … <|im_start|>assistant\n<think>\n
-THINKING_TEMPLATE = TEMPLATE.replace("assistant\n", "assistant\n<think>\n")
+# As released: the assistant's header opens its thought, … <|im_start|>assistant\n<think>\n, or closes it at once.
+THINKING_TEMPLATE = TEMPLATE.replace(
+    "{{ '<|im_start|>assistant\n' }}",
+    "{{ '<|im_start|>assistant\n' }}"
+    "{% if enable_thinking is defined and enable_thinking is false %}{{ '<think>\n\n</think>\n\n' }}"
+    "{% else %}{{ '<think>\n' }}{% endif %}",
+)
 
 
 def build_qwen3_5(folder: Path, *, seed: int) -> Path:

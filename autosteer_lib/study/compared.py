@@ -24,7 +24,6 @@ from autosteer_lib.study.compared_choice import (
     validated,
 )
 from autosteer_lib.study.compared_data import ComparedData, compared_data
-from autosteer_lib.study.fitted_ahead import fit_beside
 from autosteer_lib.study.gap import MEASURES
 from autosteer_lib.study.outcome import first_of_each_set
 from autosteer_lib.study.study import Study
@@ -46,8 +45,7 @@ def source_study(study: Study) -> Study | None:
 
 
 def fitted(study: Study, data: ComparedData) -> Candidates:
-    """Every method of this study's model, in all of its settings; the models beside it are begun meanwhile."""
-    fit_beside(study, fit=_fit_alone)
+    """Every method of this study's model, in all of its settings."""
     return candidates(study, data, source=source_study(study))
 
 
@@ -270,10 +268,6 @@ def against_price(frame: pd.DataFrame, price: pd.DataFrame) -> pd.DataFrame:
     times = price.set_index("defence")["times_tokens"]
     table.insert(1, "x", table["method"].map(times))
     return table
-
-
-def _fit_alone(study: Study) -> None:
-    candidates(study, compared_data(study), source=source_study(study))
 
 
 def _compared(frame: pd.DataFrame, *, measures: Mapping[str, tuple[str, str]] = MEASURES) -> pd.DataFrame:

@@ -50,24 +50,26 @@ def differences() -> pd.DataFrame:
     )
 
 
-def figures(study: Study) -> list[tuple[str, Path]]:
-    """(title, file) of every figure that the notebooks before this one made, in the order of their names.
+def figures(study: Study) -> dict[str, list[tuple[str, Path]]]:
+    """Of each notebook before this one: (title, file) of every figure that it made, in the order of their names.
 
     Those of a later notebook may be there or not, depending on what ran before: a report with them would not repeat.
     """
     folder = study.artefacts.build / "figures"
     made = build_entries(study.artefacts.build, "figure")
-    return [
-        (name.replace("_", " "), folder / f"{name}.png")
-        for name in sorted(made)
-        if str(made[name]["notebook"]) < NUMBER
-    ]
+    found: dict[str, list[tuple[str, Path]]] = {}
+    for notebook, name in sorted((str(entry["notebook"]), name) for name, entry in made.items()):
+        if notebook < NUMBER:
+            found.setdefault(notebook, []).append((name.replace("_", " "), folder / f"{name}.png"))
+    return found
 
 
-def show(title: str, path: Path) -> None:
-    """Display one figure with its title."""
-    display(Markdown(f"**{title}**"))
-    display(Image(data=path.read_bytes(), width=650))
+def show(notebook: str, some: list[tuple[str, Path]]) -> None:
+    """Display the figures of one notebook, each with its title."""
+    display(Markdown(f"### Notebook {notebook.replace('_', ' ')}"))
+    for title, path in some:
+        display(Markdown(f"**{title}**"))
+        display(Image(data=path.read_bytes(), width=650))
 
 
 def provenance_table() -> pd.DataFrame:

@@ -290,7 +290,7 @@ class GradientSteering:
         self._attachment = attachment
 
     def _write(self, hidden: Float[Tensor, "batch tokens dim"]) -> Float[Tensor, "batch tokens dim"] | None:
-        if self._objective.c.device != hidden.device:  # once: no copy while decoding
+        if self._objective.b1.device != hidden.device:  # once: no copy while decoding
             self._objective = self._objective.to(hidden.device)
         if not self._decided and not self._decide(hidden):
             return None

@@ -13,7 +13,8 @@
 
 The twins are the control for a gate that keys on an attack's sentence: image, typographic and video
 twins share every word with their attack. `borderline` prompts are harmless requests about dangerous
-things (after XSTest). Test sets use things, skeletons and colours that no fit has met.
+things (after XSTest). Test sets use things, skeletons and colours that no fit has met; role-plays, greetings and the
+questions of `utility` are worded alike in both splits.
 """
 
 from __future__ import annotations

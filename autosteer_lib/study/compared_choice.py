@@ -8,8 +8,9 @@ answered wrongly where the right answer is known: else a setting that turns ever
 Ties go to the published setting, then to the earlier in the list. The published setting is what paper or code state; a
 layer or a line that a method finds by a rule of its own belongs to it. SafeSteer's paper states neither its K nor its
 step: the least of its sweep stands for both. Each list varies what its method leaves to be set by hand: a strength, a
-threshold, the words. The lists were written before any of them was tried, but for one entry: AdaSteer's published lines
-took the place of fitted ones of like height, which are not what its code has.
+threshold, the words; MARS leaves none of these, so its list holds layers. The lists were written before any of them was
+tried, but for one entry: AdaSteer's published lines took the place of fitted ones of like height, which are not what its
+code has.
 """
 
 from __future__ import annotations

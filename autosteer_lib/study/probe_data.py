@@ -9,9 +9,11 @@
 CB is where a model's alignment is to be met. The organism's alignment holds for words alone and not over a picture,
 plain or not, so its profile takes words alone; both are measured (`other_sets`).
 
-Things, sentences and colours of the tests are met in none of them, and no clip is among them: clips are what is
-transferred to. From files they are JSON lines in <folder>/probe.jsonl, in the form of prompt_files.py, with "group":
-"image", "text", "other" or "harmless". Attacks need "harmful": true there. From published sets: benchmark_data.py.
+Things, colours and requests of the tests are met in none of them; the questions naming, colour and counting are worded
+alike in both splits. No clip is among them: clips are what is transferred to.
+
+From files they are JSON lines in <folder>/probe.jsonl, in the form of prompt_files.py, with "group": "image", "text",
+"other" or "harmless". Attacks need "harmful": true there. From published sets: benchmark_data.py.
 """
 
 from __future__ import annotations

@@ -4,11 +4,12 @@
     sim(h)  = cos(h, tanh(ĉ ĉᵀ h))
     open    sim > t, or sim < t: layer, t and side of the highest F1, over a grid
 
-centring    "pairwise": each pair's own mean is taken from both (the code's default today: what a pair shares is
-            gone); "global": the mean of all (its earlier default). A PCA of the differences, centred once more as the
-            code's third way does it, loses the mean difference, which is what is looked for; it is left out.
-grid        "data": midpoints between neighbouring similarities, so the best F1 there is; "code": 0 … 0.06 by 1e-4,
-            which is a grid for states of the code's own model.
+centring    "pairwise": each pair's own mean is taken from both, so what a pair shares is gone (the code's default, but
+            for some weeks of 2025, and by its README the nearer one to the paper); "global": the mean of all (what it
+            did in those weeks). A PCA of the differences, centred once more as the code's third way does it, loses the
+            mean difference, which is what is looked for; it is left out.
+grid        "data": midpoints between neighbouring similarities, so the best F1 there is; "code": 0 … 0.0599 by 1e-4,
+            and the best of them rounded to three decimals. That is the tutorial's grid, for states of its own model.
 
 The sign of c cancels in sim; in a vector that is added it does not, and is set so that most pairs' first sides
 lie higher.
@@ -29,7 +30,7 @@ Centring: TypeAlias = Literal["pairwise", "global"]
 Grid: TypeAlias = Literal["data", "code"]
 Side: TypeAlias = Literal["above", "below"]
 
-HIGHEST, STEPS = 0.06, 600  # CAST's grid: 0 to 0.06 in steps of 1e-4
+STEP, STEPS, DECIMALS = 1e-4, 600, 3  # np.arange(0, 0.06, 0.0001), and what is left of the best of them
 
 
 class ConditionPoint(NamedTuple):
@@ -126,6 +127,8 @@ def condition_point(
             if best is None or float(f1[place]) > best.f1:
                 at: Side = "above" if sign > 0 else "below"
                 best = ConditionPoint(layer, float(thresholds[place]), at, float(f1[place]))
+    if best is not None and grid == "code":
+        best = best._replace(threshold=round(best.threshold, DECIMALS))  # after the F1, as there
     if best is None:
         raise ValueError(
             f"at none of the layers {list(layers)} do the prompts differ in their similarity to the condition, so no "
@@ -138,6 +141,6 @@ def _thresholds(values: Float[Tensor, " prompts"], grid: Grid) -> Float[Tensor, 
     if not values.isfinite().all():
         return values[:0]
     if grid == "code":
-        return torch.linspace(0, HIGHEST, STEPS + 1, dtype=torch.float64)
+        return torch.arange(STEPS, dtype=torch.float64) * STEP
     ordered = values.unique()
     return (ordered[1:] + ordered[:-1]) / 2

@@ -195,7 +195,8 @@ DIFFERENCES: tuple[Difference, ...] = (
         number=7,
         what="question text of MMMU",
         paper="question, options, and a request for the letter",
-        code="only the words after the last image tag reach LLaVA: the question is lost, and all words where no tag is",
+        code="only the words between the first image tag and the next reach LLaVA: a question before it is lost, options "
+        "after a second one too, and all words where no tag is",
         measurable="no: here every word is encoded; take the reported 48.4 as measured under that fault",
     ),
     Difference(

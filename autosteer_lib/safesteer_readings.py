@@ -8,10 +8,11 @@
     direction, scale   of the alignment vector: see `modal_alignment`
 
 No official code was found. The score is trained so that high means harmful, and eq. 6 draws high scores; §3.2 holds
-that a refusal looks more harmful than an answer. The same group's earlier code has the labels the other way round. So
-the sign is measured: on attacks that were kept out of the fit, which of the two raises refusals?
+that a refusal looks more harmful than an answer. The same group's earlier code has the labels the other way round (high
+means harmless) and keeps the high end of the first token drafted, but the low end of those drafted after it, under one and
+the same comment. So the sign is measured: on attacks that were kept out of the fit, which of the two raises refusals?
 
-Source: SafeSteer (arXiv 2605.11716) §3.2, §4.
+Source: SafeSteer (arXiv 2605.11716) §3.2, §4; RDS (2410.06809), its estimate.py and cnets.py.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
 """CAST on a tiny model: condition and behaviour against formulas written out, row by row and step by step."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from autosteer_lib.defences.cast import Cast
 from autosteer_lib.encoding import encode
+from autosteer_lib.fitted_state import FittedOn
 from autosteer_lib.models import MLLM, load
 from autosteer_lib.prompts import Prompt
 from autosteer_lib.sites import resid_pre
@@ -175,6 +177,17 @@ def test_fit_chooses_on_the_validation_texts_and_leaves_the_model(tiny: MLLM, fi
     f1 = 2 * caught[0] / (caught[0] + caught[1] + len(sets.validation_unsafe))
     assert fitted.point_.f1 == pytest.approx(f1, abs=0.1)
     assert fit(tiny).behaviour_layers_ == (2, 3)  # the paper's 15…23 of 32
+
+
+@pytest.mark.parametrize(
+    ("depth", "condition", "behaviour"), [(32, (1, 9), (15, 23)), (28, (1, 8), (13, 20)), (8, (1, 2), (4, 6))]
+)
+def test_layers_are_the_tutorials_share_of_the_depth(
+    tiny: MLLM, depth: int, condition: tuple[int, int], behaviour: tuple[int, int]
+) -> None:
+    facts = replace(FittedOn.of(tiny), layers=depth)
+    searched, steered = Cast()._layers(facts)
+    assert ((searched[0], searched[-1]), (steered[0], steered[-1])) == (condition, behaviour)
 
 
 def test_fingerprints_see_what_an_answer_depends_on(fitted: Cast) -> None:

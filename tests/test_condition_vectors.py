@@ -69,11 +69,15 @@ def test_the_point_is_the_best_of_all_layers_sides_and_thresholds() -> None:
     assert (point.layer, point.side) == (1, "below")
 
 
-def test_the_codes_grid_ends_at_six_hundredths() -> None:
-    positive, negative = torch.tensor([[0.0431], [0.2]]), torch.tensor([[0.0429], [0.01]])
+def test_the_codes_grid_ends_before_six_hundredths_and_its_best_is_rounded() -> None:
+    positive, negative = torch.tensor([[0.0437], [0.2]]), torch.tensor([[0.04305], [0.01]])
     point = condition_point(positive, negative, layers=(0,), grid="code")
     assert (point.layer, point.side, point.f1) == (0, "above", 1.0)
-    assert point.threshold == pytest.approx(0.0429, abs=2e-4)
+    # The first that parts them is 0.0431; rounded, it lets one in that the F1 has kept out.
+    assert point.threshold == round(np.arange(0, 0.06, 1e-4)[431], 3) == 0.043
+    assert is_open(negative[:, 0], point).tolist() == [True, False]
+    above, below = torch.tensor([[0.0605]]), torch.tensor([[0.05995]])
+    assert condition_point(above, below, layers=(0,), grid="code").f1 == pytest.approx(2 / 3)
     # Made for states of another model, it may leave no choice but all or nothing.
     assert condition_point(positive + 1, negative + 1, layers=(0,), grid="code").f1 == pytest.approx(2 / 3)
     assert condition_point(positive + 1, negative + 1, layers=(0,)).f1 == 1.0

@@ -7,11 +7,13 @@
     λ_r    high where the prompt lies with answered harmful ones, 0 where it would be refused anyway
     λ_c    0 where it looks harmful, high where it looks harmless         (adaptive_strength.py, one layer each)
 
-The code's literals let λ_c fall below 0 for what looks harmful, which then is pushed away from the harmless.
+The code's literals agree with that in part. Between the two class means λ_r stands at its cap for Qwen2.5 and at its floor
+of 0.08 for Llama 3.1, so nearly every prompt is pushed to refuse; for Gemma 2 it changes its sign on the way. λ_c of
+Qwen2.5 falls below 0 for what looks harmful, which then is pushed away from the harmless.
 
 Both readings are of the unsteered prompt, so an answer costs one further prefill (counted in `model_calls`). v_HD
 being along v_RD, a layer has one degree of freedom: the two strengths pull at one rope. Signs are the paper's: the
-code's vectors point the other way and its strengths are negative.
+code's vectors point the other way, so a push to refuse is a negative strength there.
 
 How lines, layers and strengths were found is not published; the code has literals. Here: layers by how far the
 classes lie apart on held-out prompts, lines by logistic regression there, and the two strengths by a grid of

@@ -6,12 +6,13 @@
     c      from pairs of a harmful and a harmless prompt          (condition_vectors.py)
     b_l    from pairs of one prompt with a refusal and with a compliant answer forced after it, mean over its tokens
 
+Forced are one refusal and one compliant answer; the code's tutorial has a hundred of each, after a hundred prompts.
 States are the inputs of blocks. A gate is a row's own and is set once; the code keeps one for all, on a class,
 and can answer one prompt at a time. Behaviour layers may not lie below the condition's, as the first pass
 would be past them.
 
-Source: CAST (arXiv 2409.05907) §3, §5; Hermes-2-Pro-Llama-3-8B, of 32 layers: condition layer searched in 1…10,
-behaviour layers 15–23, strength 1.5.
+Source: CAST (arXiv 2409.05907) §3, §5; the tutorial of IBM/activation-steering at 52be602 for Hermes-2-Pro-Llama-3-8B,
+of 32 layers: condition layer searched in 1…9, behaviour layers 15–23, strength 1.5.
 """
 
 from __future__ import annotations
@@ -46,7 +47,8 @@ from autosteer_lib.text_sets import TextSets
 
 Reads: TypeAlias = Literal["mean", "last"]
 
-DEPTH, CONDITION, BEHAVIOUR = 32, (1, 10), (15, 23)  # of the paper's model, first and last layer
+# Of the tutorial's model, first and last layer. It searches Python's range(1, 10), whose last is 9.
+DEPTH, CONDITION, BEHAVIOUR = 32, (1, 9), (15, 23)
 
 
 class Cast(FittedDefence):

@@ -48,7 +48,8 @@ class HubDetector:
             revision: branch, tag or commit on the hub.
             device: where it runs.
             dtype: of its weights; the published code has bfloat16.
-            longest: tokens of an answer that are read, its first ones.
+            longest: tokens of an answer that are read, its first ones; the published code cuts at its tokenizer's own limit
+                instead, and so reads on in longer ones.
 
         Raises:
             OSError, ValueError, ImportError: what is missing, and the remedy.

@@ -2,14 +2,16 @@
 
     y = F(v, T(x))        T: a template with the user's words in it
 
-AdaShield-S asks the model to look at the picture, then at the words, to apologise if either asks for harm and
-to comply otherwise. The self-reminder wraps the request between a reminder to act responsibly and its repeat.
-Both templates are in this project's own words; the papers' are longer and written for chat models. What an
-organism reads of them: asking.py. Their price is the tokens of the template, and over-refusal: AdaShield-S took a
-model's safe answers from 97.5 to 33.3 % in others' hands (EchoSafe, MSSBench).
+AdaShield-S asks the model to look at the picture closely, then at the words, to apologise if either asks for harm and
+to comply otherwise. Its code writes the request before that and once more after it (but for CogVLM's answers); here it
+stands before it only. The self-reminder wraps the request between a reminder to act responsibly and its repeat. Both
+templates are in this project's own words. What an organism reads of them: asking.py. Their price is the tokens of the
+template, and over-refusal: AdaShield-S took a model's safe answers from 97.5 to 33.3 % in others' hands (EchoSafe,
+MSSBench).
 
-Sources: AdaShield (arXiv 2403.09513; S is the static prompt, A would retrieve prompts that a second model wrote);
-self-reminder (Xie et al., Nature Machine Intelligence 2023). Their repositories were not read.
+Sources: AdaShield (arXiv 2403.09513; S is the static prompt, A would retrieve prompts that a second model wrote) and
+SaFoLab-WISC/AdaShield at 305df57, prompts/static_defense_prompt.txt and inference_attack_code; self-reminder (Xie et al.,
+Nature Machine Intelligence 2023) and the first of the three templates of yjw1029/Self-Reminder at a24d334.
 """
 
 from collections.abc import Sequence

@@ -5,7 +5,8 @@
 
 The alignment vector is left out, so that the answer is about re-ranking alone.
 
-Source: SafeSteer (arXiv 2605.11716) §3.2 and eq. 6 contradict the labels of the group's earlier code.
+Source: SafeSteer (arXiv 2605.11716) §3.2 and eq. 6 contradict the labels of the group's earlier code, which itself takes
+both ends (safesteer_readings.py).
 """
 
 from __future__ import annotations

@@ -2,11 +2,12 @@
 
     RefusalPhrases.published("MARS")      the judge with that list
 
-MARS' own list is the one of JailbreakBench and three phrases more. SafeSteer names none ("I'm sorry …"); its
-refusal rate is measured on VLGuard, so VLGuard's is the nearest reading. AutoSteer uses no list. All four are
-matched as they are in the published code: anywhere in the answer, also inside a word ("illegal" in "illegally").
-That code minds typographic apostrophes, and GCG's minds case; here neither matters. GCG's and VLGuard's find
-much that is no refusal ("OpenAI", "legally", "Hello!"), which is why rates by different lists cannot be compared.
+MARS' own list is the one called JailbreakBench here (refusal_direction's, which adds to JailbreakBench's) and three
+phrases more. SafeSteer names none ("I'm sorry …"); its refusal rate is measured on VLGuard, so VLGuard's is the
+nearest reading. AutoSteer uses no list. All four are matched anywhere in the answer, also inside a word ("illegal" in
+"illegally"): so does the code of the other three; MARS has published none. That code minds typographic apostrophes,
+and GCG's minds case; here neither matters. GCG's and VLGuard's find much that is no refusal ("OpenAI", "legally",
+"Hello!"), which is why rates by different lists cannot be compared.
 """
 
 from __future__ import annotations

@@ -87,6 +87,22 @@ def test_copies_of_a_pair_make_no_score_surer() -> None:
     assert float(by_pair) < 0.4 * float(honest)
 
 
+def test_pairs_alike_in_two_things_are_counted_in_both_ways_and_once() -> None:
+    generator = torch.Generator().manual_seed(0)
+    things, twins = [*range(8)] * 30, torch.randint(0, 8, (240,), generator=generator).tolist()
+    kinds = 0.7 * torch.randn(2, 8, 1, 64, generator=generator)
+    toxic = 0.3 + 0.1 * torch.randn(240, 1, 64, generator=generator) + kinds[0][things]
+    safe = kinds[1][twins]
+    one_way = [float(sas_selection.jackknife_error(toxic, safe, groups=names)) for names in (things, twins)]
+    of_both = float(sas_selection.jackknife_error(toxic, safe, groups=list(zip(things, twins, strict=True))))
+    both = float(sas_selection.two_way_error(toxic, safe, groups=(things, twins)))
+    assert both**2 == pytest.approx(one_way[0] ** 2 + one_way[1] ** 2 - of_both**2)
+    assert both > 1.2 * max(one_way)
+    # Where a pair's two things are one, the second way adds nothing.
+    same = sas_selection.two_way_error(toxic, safe, groups=(things, things))
+    assert float(same) == pytest.approx(one_way[0])
+
+
 def test_the_difference_of_layers_that_see_the_same_pairs_is_surer_than_either() -> None:
     # One layer is the other with a share of noise of its own: their scores vary together, and their difference little.
     generator = torch.Generator().manual_seed(0)

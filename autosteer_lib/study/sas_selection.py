@@ -1,20 +1,20 @@
 """Chapter 02: SAS by layer with an interval, the cosines behind it, and how many pairs it takes.
 
 The interval is the jackknife's, which a mean over pairs of pairs allows in closed form. Pairs about one thing are alike,
-so each thing is left out with all of its pairs (each pair by itself where none names its thing). With T = Σ u_i, and
-thing g of n_g pairs with the sum U_g, all G leave-one-out scores cost O(N·d):
+so each thing is left out with all of its pairs. With T = Σ u_i, and thing g of n_g pairs with the sum U_g, all G
+leave-one-out scores cost O(N·d):
 
-    SAS_(−g) = (‖T − U_g‖² − m) / (m (m − 1)),   m = N − n_g,   se² = (G − 1)/G · Σ (SAS_(−g) − mean)²
+    SAS_(−g) = (‖T − U_g‖² − m) / (m (m − 1)),   m = N − n_g,   V = (G − 1)/G · Σ (SAS_(−g) − mean)²
+    se²      = V(toxic things) + V(safe things) − V(both together), at least each of the first two
 
-The interval is ± t_{G−1} se: few things know their own spread badly. All layers are scored on the same pairs, so
-intervals that overlap do not say that two layers are alike: `behind` is the lead of the chosen layer over another, with
-the jackknife of the *difference*. (Of a winner that was picked by these very pairs, leads near zero say little.)
+A pair shows two things where its twin is about another one, and is like its neighbours of either kind; what is alike in
+both would be counted twice. Where no thing is named each pair stands for itself. The interval is ± t_{G−1} se, G of the
+kind with fewer things: few know their own spread badly. All layers are scored on the same pairs, so intervals that
+overlap do not say that two layers are alike: `behind` is the lead of the chosen layer over another, with the jackknife
+of the *difference*. (Of a winner that was picked by these very pairs, leads near zero say little.)
 
-A pair is of its toxic side's thing. Where its twin is about another thing (three pairs of four of the organism's), that
-likeness is not counted. Counted both ways (var of toxic things + of safe things − of both together), the error of a layer's
-score is 1.0 to 1.8 times as large from layer 2 on (Chameleon: up to 1.9), and no lead turns from sure to unsure or back.
-
-Source: AutoSteer §3.2 for the score; the interval is this project's addition.
+Source: AutoSteer §3.2 for the score; the interval is this project's addition, its sum of three after Cameron, Gelbach and
+Miller 2011.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from torch.nn.functional import normalize
 
 from autosteer_lib.metrics import CONFIDENCE
 from autosteer_lib.pairs import ContrastPairs
+from autosteer_lib.prompts import Prompt
 from autosteer_lib.sas import contrast_cosines, safety_awareness_score, sas_by_pair_count, select_layer
 from autosteer_lib.study.study import Study
 
@@ -46,17 +47,18 @@ def sas_table(study: Study) -> pd.DataFrame:
 
     Returns:
         layer, sas, low, high, behind (the chosen layer's score minus this one's), behind_low, behind_high, pairs, things
-        (left out in turn), chosen.
+        and twin_things (left out in turn), chosen.
     """
     toxic, safe = contrast_states(study)
     scores = safety_awareness_score(toxic, safe, layers=study.layers)
     chosen = select_layer(scores, study.layers)
     column = study.layers.index(chosen)
-    things = _things(study.data.pairs)
-    quantile = float(student.ppf(0.5 + CONFIDENCE / 2, len(set(things)) - 1))
-    error = quantile * jackknife_error(toxic, safe, groups=things)
+    shown = _things(study.data.pairs.toxic), _things(study.data.pairs.safe)
+    things, twin_things = (len(set(names)) for names in shown)
+    quantile = float(student.ppf(0.5 + CONFIDENCE / 2, min(things, twin_things) - 1))
+    error = quantile * two_way_error(toxic, safe, groups=shown)
     behind = scores[column] - scores
-    unsure = quantile * jackknife_error(toxic, safe, groups=things, against=column)
+    unsure = quantile * two_way_error(toxic, safe, groups=shown, against=column)
     return pd.DataFrame(
         {
             "layer": study.layers,
@@ -67,10 +69,32 @@ def sas_table(study: Study) -> pd.DataFrame:
             "behind_low": (behind - unsure).numpy(),
             "behind_high": (behind + unsure).numpy(),
             "pairs": len(toxic),
-            "things": len(set(things)),
+            "things": things,
+            "twin_things": twin_things,
             "chosen": [layer == chosen for layer in study.layers],
         }
     )
+
+
+def two_way_error(
+    toxic: Float[Tensor, "pairs layers dim"],
+    safe: Float[Tensor, "pairs layers dim"],
+    *,
+    groups: tuple[Sequence[Hashable], Sequence[Hashable]],
+    against: int | None = None,
+) -> Float[Tensor, " layers"]:
+    """`jackknife_error` where pairs are alike in two ways: by the first groups, and by the second.
+
+    Args:
+        toxic, safe, against: see `jackknife_error`.
+        groups: for each of the two ways a name for each pair.
+    """
+    first, second, both = (
+        jackknife_error(toxic, safe, groups=names, against=against).square()
+        for names in (*groups, list(zip(*groups, strict=True)))
+    )
+    # The difference of three estimates may come out below each of them.
+    return torch.maximum(first + second - both, torch.maximum(first, second)).sqrt()
 
 
 def jackknife_error(
@@ -100,9 +124,9 @@ def jackknife_error(
     return ((count - 1) / count * (without - without.mean(0)).square().sum(0)).sqrt()
 
 
-def _things(pairs: ContrastPairs) -> list[Hashable]:
-    """What each pair is about; its number where it does not say, and for all where two things are no sample of things."""
-    named: list[Hashable] = [p.metadata.get("thing", number) for number, p in enumerate(pairs.toxic)]
+def _things(prompts: Sequence[Prompt]) -> list[Hashable]:
+    """What each is about; its number where it does not say, and for all where two things are no sample of things."""
+    named: list[Hashable] = [p.metadata.get("thing", number) for number, p in enumerate(prompts)]
     return named if len(set(named)) > 2 else list(range(len(named)))
 
 

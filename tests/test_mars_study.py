@@ -234,9 +234,22 @@ def test_confirmation_is_on_prompts_that_no_test_has_seen(study: Study) -> None:
     ]
     assert (table["n"] == per_surface).all()
     assert table["layer"].isna().equals(table["candidates"] == "undefended")
+    both = confirmation.paired(study)
+    assert both is not None
+    refused = table.assign(k=(table["rate"] * table["n"]).round()).pivot(
+        index=["surface", "measure"], columns="candidates", values="k"
+    )
+    for row in both.itertuples():
+        difference = refused.loc[(row.surface, row.measure)]
+        assert (
+            row.only_without - row.only_with
+            == difference[confirmation.WITHOUT] - difference[confirmation.WITH]
+        )
+        assert (row.n, 0 < row.p <= 1) == (per_surface, True)
 
 
 def test_without_a_world_there_is_nothing_fresh_to_draw(study: Study) -> None:
     data = study.profile.data.model_copy(update={"source": "files"})
     elsewhere = replace(study, profile=study.profile.model_copy(update={"data": data}))
     assert confirmation.confirmation(elsewhere) is None
+    assert confirmation.paired(elsewhere) is None

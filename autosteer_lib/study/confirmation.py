@@ -11,14 +11,16 @@ from dataclasses import replace
 
 import pandas as pd
 
-from autosteer_lib.defences import Defence, Undefended
+from autosteer_lib.defences import Defence, Mars, Undefended
 from autosteer_lib.mars_readings import MarsReading
-from autosteer_lib.metrics import Rate
+from autosteer_lib.metrics import Rate, mcnemar
 from autosteer_lib.organism import prompt_sets
 from autosteer_lib.prompts import Prompt
 from autosteer_lib.study.study import Study
 
 SURFACES: tuple[prompt_sets.Attack, ...] = ("image", "video")  # what MARS is for: harm in what is seen
+WITHOUT, WITH, UNDEFENDED = "without the last block", "with the last block", "undefended"
+_MEASURES = {"attack": "harmful refused", "benign": "harmless refused"}
 _DRAWN = 2  # times as many as are kept: some are among the tests already
 
 
@@ -48,27 +50,58 @@ def confirmation(study: Study) -> pd.DataFrame | None:
         candidates, layer, surface, measure ("harmful refused", "harmless refused"), rate, low, high, n; None where no
         fresh prompts can be drawn.
     """
+    frame = _answers(study)
+    if frame is None:
+        return None
+    layers = {name: mars.layer_ for name, mars in _fitted(study).items()}
+    rows = [
+        {
+            "candidates": name,
+            "layer": layers.get(str(name), pd.NA),
+            "surface": surface,
+            "measure": _MEASURES[str(group)],
+            **Rate.of(part["refused"].astype(bool).tolist()).as_row(),
+        }
+        for (name, surface, group), part in frame.groupby(["defence", "surface", "group"], sort=False)
+    ]
+    return pd.DataFrame(rows).astype({"layer": "Int64"})
+
+
+def paired(study: Study) -> pd.DataFrame | None:
+    """Both sets of candidates on the same fresh prompts, with McNemar's exact test.
+
+    Returns:
+        surface, measure, n, only_without, only_with (prompts refused under one choice alone), p; None as above.
+    """
+    frame = _answers(study)
+    if frame is None:
+        return None
+    rows = []
+    for (surface, group), part in frame.groupby(["surface", "group"], sort=False):
+        wide = part.pivot(index="prompt_id", columns="defence", values="refused")[[WITH, WITHOUT]].dropna()
+        test = mcnemar(*(wide[name].astype(bool).tolist() for name in (WITH, WITHOUT)))
+        rows.append(
+            {
+                "surface": surface, "measure": _MEASURES[str(group)], "n": len(wide), "only_without": test.gained,
+                "only_with": test.lost, "p": test.p,
+            }
+        )  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def _fitted(study: Study) -> dict[str, Mars]:
+    default = MarsReading()
+    return {
+        WITHOUT: study.mars(reading=default),
+        WITH: study.mars(reading=replace(default, candidates="plotted")),
+    }
+
+
+def _answers(study: Study) -> pd.DataFrame | None:
+    """Those that did not fail."""
     prompts = fresh_prompts(study)
     if prompts is None:
         return None
-    default = MarsReading()
-    fitted = {
-        "without the last block": study.mars(reading=default),
-        "with the last block": study.mars(reading=replace(default, candidates="plotted")),
-    }
-    defences: dict[str, Defence] = {"Orig.": Undefended(), **fitted}
+    defences: dict[str, Defence] = {UNDEFENDED: Undefended(), **_fitted(study)}
     frame = study.evaluate(defences, prompts)
-    rows = []
-    for (name, surface, group), part in frame[~frame["failed"]].groupby(
-        ["defence", "surface", "group"], sort=False
-    ):
-        rows.append(
-            {
-                "candidates": "undefended" if name == "Orig." else name,
-                "layer": fitted[name].layer_ if name in fitted else pd.NA,
-                "surface": surface,
-                "measure": "harmful refused" if group == "attack" else "harmless refused",
-                **Rate.of(part["refused"].astype(bool).tolist()).as_row(),
-            }
-        )
-    return pd.DataFrame(rows).astype({"layer": "Int64"})
+    return frame[~frame["failed"]]

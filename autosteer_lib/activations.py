@@ -4,7 +4,7 @@
     answer_states   h[final_norm, t], each with the token t + 1 of a forced answer that it predicts
 
 Only the tokens asked for are kept: memory is prompts × sites × dim, whatever the length of the
-prompts. No cache of keys and values is built, and logits are computed for one token.
+prompts. No cache of keys and values is built, and logits are computed for one token. A batch that does not fit is halved.
 
 A frozen model's states never change, so they are computed once and stored under a key that holds
 all they depend on (tensor_cache.py).
@@ -12,6 +12,7 @@ all they depend on (tensor_cache.py).
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -21,10 +22,10 @@ from tqdm.auto import tqdm
 
 from autosteer_lib.encoding import (
     Encoded,
-    batches,
     check_answer,
     check_batch_size,
     check_prompts,
+    over_batches,
     visual_token_ids,
 )
 from autosteer_lib.models import MLLM
@@ -73,8 +74,9 @@ def collect(
     def compute() -> dict[str, Tensor]:
         read: dict[int, Tensor] = {}
         with tqdm(total=len(prompts), desc="states", disable=not progress) as bar:
-            for rows, encoded in batches(mllm, prompts, batch_size=batch_size):
-                read.update(zip(rows, _read_last(mllm, encoded, sites=sites), strict=True))
+            last = partial(_read_last, mllm, sites=sites)
+            for rows, states in over_batches(mllm, prompts, last, batch_size=batch_size):
+                read.update(zip(rows, states, strict=True))
                 bar.update(len(rows))
         return {"states": torch.stack([read[index] for index in range(len(prompts))])}
 
@@ -133,8 +135,8 @@ def answer_states(
     def compute() -> dict[str, Tensor]:
         read: dict[int, tuple[Tensor, Tensor]] = {}
         with tqdm(total=len(prompts), desc="answer states", disable=not progress) as bar:
-            for rows, encoded in batches(mllm, prompts, batch_size=batch_size, answer=answer):
-                found = _read_answer(mllm, encoded, include_question=include_question)
+            of_answer = partial(_read_answer, mllm, include_question=include_question)
+            for rows, found in over_batches(mllm, prompts, of_answer, batch_size=batch_size, answer=answer):
                 read.update(zip(rows, found, strict=True))
                 bar.update(len(rows))
         states, targets = zip(*(read[index] for index in range(len(prompts))), strict=True)
@@ -158,7 +160,7 @@ def answer_states(
 
 
 @torch.no_grad()
-def _read_last(mllm: MLLM, encoded: Encoded, *, sites: Sequence[Site]) -> Float[Tensor, "batch sites dim"]:
+def _read_last(mllm: MLLM, encoded: Encoded, *, sites: Sequence[Site]) -> list[Float[Tensor, "sites dim"]]:
     read: dict[Site, Tensor] = {}
 
     def reader(site: Site) -> Edit:
@@ -175,7 +177,7 @@ def _read_last(mllm: MLLM, encoded: Encoded, *, sites: Sequence[Site]) -> Float[
     if len(broken):
         row, site = broken[0].tolist()
         raise _not_finite(mllm, encoded.prompts[row], sites[site])
-    return states
+    return list(states)
 
 
 @torch.no_grad()

@@ -11,9 +11,9 @@ Measured on the shipped organism's sizes: 0.05 ms a text, 0.1 ms a clip, 0.35 ms
 core, all pictures of a batch going through the image processor in one call.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from torch import Tensor
 
 from autosteer_lib.arguments import check_given, check_whole
 from autosteer_lib.families import ONE_KIND_OF_SIGHT
+from autosteer_lib.halving import Failure, Halving
 from autosteer_lib.models import MLLM, check_mllm, quiet_transformers
 from autosteer_lib.prompts import (
     Prompt,
@@ -30,6 +31,8 @@ from autosteer_lib.prompts import (
     open_videos,
     prompts_of,
 )
+
+T = TypeVar("T")
 
 FRAMES_PER_SECOND = 2.0  # of a clip, which has no times of its own: as many as Qwen and Molmo2 sample
 
@@ -143,6 +146,46 @@ def batches(
     """
     for rows in batch_rows(mllm, prompts, batch_size=batch_size):
         yield rows, encode(mllm, [prompts[index] for index in rows], answer=answer)
+
+
+def over_batches(
+    mllm: MLLM,
+    prompts: Sequence[Prompt],
+    run: Callable[[Encoded], Sequence[T]],
+    *,
+    batch_size: int,
+    answer: str | None = None,
+) -> Iterator[tuple[list[int], list[T]]]:
+    """Run something on the batches of `batches`; one that does not fit into memory is halved, and later ones are as small.
+
+    Args:
+        mllm: the model that they are for.
+        prompts: any number.
+        run: gives one result a row, in row order; for each half it is called anew.
+        batch_size: rows of a batch, where they fit.
+        answer: forced after every prompt.
+
+    Yields:
+        Indices into `prompts`, and what came of them. Each prompt comes exactly once.
+
+    Raises:
+        MemoryError: a prompt that does not fit even alone; names it.
+    """
+    halving = Halving(only_memory=True)
+
+    def part(rows: list[int]) -> Sequence[T]:
+        return run(encode(mllm, [prompts[row] for row in rows], answer=answer))
+
+    for rows in batch_rows(mllm, prompts, batch_size=batch_size):
+        results: list[T] = []
+        for outcome in halving(part, rows):
+            if isinstance(outcome.result, Failure):
+                raise MemoryError(
+                    f"prompt {prompts[outcome.row].id!r} does not fit into memory beside {mllm.name}, not even alone "
+                    f"({outcome.result.error}); give it fewer or smaller pictures, or take a device with more memory"
+                )
+            results.append(outcome.result)
+        yield rows, results
 
 
 def batch_rows(mllm: MLLM, prompts: Sequence[Prompt], *, batch_size: int) -> Iterator[list[int]]:

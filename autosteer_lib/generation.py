@@ -21,7 +21,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from autosteer_lib.arguments import check_given, check_whole, described
-from autosteer_lib.encoding import Encoded, answer_header, batches, check_prompts
+from autosteer_lib.encoding import Encoded, answer_header, check_prompts, over_batches
 from autosteer_lib.models import MLLM
 from autosteer_lib.prompts import Prompt
 from autosteer_lib.sites import Attachment, Edit, Site, attach
@@ -157,8 +157,8 @@ def respond(
         mllm: the model.
         prompts: in any order; they are batched by kind and length inside.
         settings: length of the answers and size of the batches.
-        steering: makes the edits of a batch that it is shown; called once for each. None from it leaves
-            that batch to the plain model.
+        steering: makes the edits of a batch that it is shown; called once for each, and for each half of one that
+            did not fit. None from it leaves that batch to the plain model.
         progress: show a bar.
 
     Returns:
@@ -174,11 +174,13 @@ def respond(
             "partial(defence.steering, mllm), or call defence.respond"
         )
     responses: dict[int, Response] = {}
+
+    def answered(encoded: Encoded) -> list[Response]:
+        made = steering(encoded) if steering else None
+        return generate(mllm, encoded, settings=settings, steering=made)
+
     with tqdm(total=len(prompts), desc="answers", disable=not progress) as bar:
-        for rows, encoded in batches(mllm, prompts, batch_size=settings.batch_size):
-            answers = generate(
-                mllm, encoded, settings=settings, steering=steering(encoded) if steering else None
-            )
+        for rows, answers in over_batches(mllm, prompts, answered, batch_size=settings.batch_size):
             responses.update(zip(rows, answers, strict=True))
             bar.update(len(rows))
     return [responses[index] for index in range(len(prompts))]

@@ -345,13 +345,19 @@ def _template_of(folder: Path, processor: Any) -> str | None:
 
 def _greedy(checkpoint: GenerationConfig, tokenizer: Any) -> GenerationConfig:
     """Only the ends of an answer are the checkpoint's; sampling options would make it random."""
-    end = checkpoint.eos_token_id
     return GenerationConfig(
         do_sample=False,
-        eos_token_id=tokenizer.eos_token_id if end is None else end,
+        eos_token_id=_ends(checkpoint.eos_token_id, tokenizer.eos_token_id),
         pad_token_id=tokenizer.pad_token_id,
         bos_token_id=checkpoint.bos_token_id,
     )
+
+
+def _ends(of_checkpoint: int | list[int] | None, of_tokenizer: int | None) -> int | list[int] | None:
+    """Both: some checkpoints list <|endoftext|> alone, with which none of their turns ends, and would write on."""
+    listed = [of_checkpoint] if isinstance(of_checkpoint, int) else of_checkpoint or []
+    ends = [end for end in dict.fromkeys([*listed, of_tokenizer]) if end is not None]
+    return ends if len(ends) > 1 else next(iter(ends), None)
 
 
 @contextmanager

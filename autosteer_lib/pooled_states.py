@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from autosteer_lib.encoding import Encoded, batches
+from autosteer_lib.encoding import Encoded, over_batches
 from autosteer_lib.models import MLLM
 from autosteer_lib.prompts import Prompt
 from autosteer_lib.sites import Edit, Site, attach, check_sites
@@ -107,19 +107,23 @@ def _read(
         )
     check_sites(mllm, sites=sites)
     found: dict[int, Tensor] = {}
+
+    def pooled(encoded: Encoded) -> list[Tensor]:
+        read: dict[Site, Tensor] = {}
+        edits = {site: _reader(read, site, pools(encoded)) for site in sites}
+        with attach(mllm, edits):
+            mllm.forward(encoded.inputs)
+        states = torch.stack([read[site] for site in sites], dim=1)
+        broken = (~states.flatten(1).isfinite().all(dim=-1)).nonzero().flatten().tolist()
+        if broken:
+            raise ValueError(
+                f"prompt {encoded.prompts[broken[0]].id!r} has states in {mllm.name} that are not finite (NaN or "
+                f"infinite) in {mllm.dtype}; load the model with dtype='bfloat16' or 'float32'"
+            )
+        return list(states)
+
     with tqdm(total=len(prompts), desc="states", disable=not progress) as bar:
-        for rows, encoded in batches(mllm, prompts, batch_size=batch_size, answer=answer):
-            read: dict[Site, Tensor] = {}
-            edits = {site: _reader(read, site, pools(encoded)) for site in sites}
-            with attach(mllm, edits):
-                mllm.forward(encoded.inputs)
-            states = torch.stack([read[site] for site in sites], dim=1)
-            broken = (~states.flatten(1).isfinite().all(dim=-1)).nonzero().flatten().tolist()
-            if broken:
-                raise ValueError(
-                    f"prompt {encoded.prompts[broken[0]].id!r} has states in {mllm.name} that are not finite (NaN or "
-                    f"infinite) in {mllm.dtype}; load the model with dtype='bfloat16' or 'float32'"
-                )
+        for rows, states in over_batches(mllm, prompts, pooled, batch_size=batch_size, answer=answer):
             found.update(zip(rows, states, strict=True))
             bar.update(len(rows))
     return torch.stack([found[index] for index in range(len(prompts))])

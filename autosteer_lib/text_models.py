@@ -16,6 +16,7 @@ from safetensors import safe_open
 from transformers import AutoTokenizer
 
 from autosteer_lib.checkpoints import fingerprint, locate
+from autosteer_lib.halving import is_out_of_memory
 from autosteer_lib.models import quiet_transformers
 
 ADAPTER, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -71,7 +72,20 @@ def load_text_model(
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token  # as the published code does; padding is masked
     where = f"{commit or 'folder'} {fingerprint(folder)} {dtype} {device}"
-    return model.to(device).eval().requires_grad_(False), tokenizer, where
+    return _placed(model, name=name, device=device).eval().requires_grad_(False), tokenizer, where
+
+
+def _placed(model: Any, *, name: str | Path, device: str) -> Any:
+    try:
+        return model.to(device)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        size = sum(weights.nbytes for weights in model.parameters()) / 1e9
+        raise ValueError(
+            f"{name} does not fit on {device} beside what is there ({size:.1f} GB of weights); take a machine with more "
+            "memory, device='cpu', or a smaller checkpoint"
+        ) from error
 
 
 def _without_head(folder: Path) -> list[str]:

@@ -18,6 +18,7 @@ from autosteer_lib import activations
 from autosteer_lib.activations import answer_states, collect
 from autosteer_lib.encoding import encode
 from autosteer_lib.models import MLLM, load
+from autosteer_lib.pooled_states import mean_states
 from autosteer_lib.prompts import Prompt
 from autosteer_lib.rehearsal.tiny_models import SIDE
 from autosteer_lib.sites import Site, attach, final_norm, logits, resid_post, resid_pre
@@ -173,6 +174,44 @@ def test_the_question_after_the_last_picture_is_supervised_on_request(
     torch.testing.assert_close(kept, only_answer.states, **TOLERANCE)
 
 
+# --- where memory ends ---
+
+
+def at_most(rows: int, forward: Any, sizes: list[int]) -> Any:
+    def full(self: MLLM, inputs: dict[str, Tensor]) -> Any:
+        sizes.append(len(inputs["input_ids"]))
+        if sizes[-1] > rows:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return forward(self, inputs)
+
+    return full
+
+
+def test_a_batch_that_does_not_fit_is_halved(
+    tiny: MLLM, mixed_prompts: list[Prompt], one_by_one: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = [replace(mixed_prompts[0], id=str(number)) for number in range(5)]
+    forced = answer_states(tiny, words, answer="sorry")
+    mean = mean_states(tiny, words, sites=SITES)
+    sizes: list[int] = []
+    monkeypatch.setattr(MLLM, "forward", at_most(2, MLLM.forward, sizes))
+    states = collect(tiny, words, sites=SITES, batch_size=4)
+    assert sizes == [4, 2, 2, 1]
+    torch.testing.assert_close(states, one_by_one[:1].expand_as(states), **TOLERANCE)
+    torch.testing.assert_close(answer_states(tiny, words, answer="sorry").states, forced.states, **TOLERANCE)
+    torch.testing.assert_close(mean_states(tiny, words, sites=SITES), mean, **TOLERANCE)
+
+
+def test_a_prompt_that_does_not_fit_even_alone_is_named(
+    tiny: MLLM, mixed_prompts: list[Prompt], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(MLLM, "forward", at_most(0, MLLM.forward, []))
+    with pytest.raises(
+        MemoryError, match=r"prompt '.*' does not fit into memory .* fewer or smaller pictures"
+    ):
+        collect(tiny, mixed_prompts, sites=SITES)
+
+
 # --- on disk ---
 
 
@@ -180,7 +219,7 @@ def forbid_computing(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*args: object, **kwargs: object) -> None:
         raise AssertionError("computed again")
 
-    monkeypatch.setattr(activations, "batches", fail)
+    monkeypatch.setattr(activations, "over_batches", fail)
 
 
 def test_a_second_call_takes_the_stored_states(

@@ -105,6 +105,29 @@ def test_each_batch_has_a_steering_of_its_own(tiny: MLLM, mixed_prompts: list[Pr
     assert [idle.calls for idle in made] == [1] * len(made)
 
 
+def test_a_batch_that_does_not_fit_is_halved_and_each_half_has_a_steering_of_its_own(
+    tiny: MLLM, mixed_prompts: list[Prompt], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = [replace(mixed_prompts[0], id=str(number)) for number in range(4)]
+    shown: list[int] = []
+
+    def steering(encoded: Encoded) -> Shift:
+        shown.append(len(encoded.prompts))
+        return Shift(final_norm(), torch.ones(tiny.dim))
+
+    whole = respond(tiny, words, settings=SETTINGS, steering=steering)
+    inner = tiny.model.generate
+
+    def full(**inputs: Any) -> Any:
+        if len(inputs["input_ids"]) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return inner(**inputs)
+
+    monkeypatch.setattr(tiny.model, "generate", full)
+    assert texts(respond(tiny, words, settings=SETTINGS, steering=steering)) == texts(whole)
+    assert shown == [4, 4, 2, 2]
+
+
 def test_a_steering_for_two_batches_is_an_error(tiny: MLLM, mixed_prompts: list[Prompt]) -> None:
     shift = Shift(final_norm(), torch.zeros(tiny.dim), gate=[True, False])
     shift.edit = lambda hidden: hidden  # type: ignore[method-assign]

@@ -165,3 +165,16 @@ def test_wrong_options_are_refused_before_anything_is_loaded(tmp_path: Path) -> 
         HubDetector(tmp_path, longest=0)
     with pytest.raises(ValueError, match=r"template='again' .* must contain \{answer\}"):
         HubRewriter(tmp_path, template="again")
+
+
+def test_one_that_does_not_fit_says_how_large_it_is(
+    classifier: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: PreTrainedModel, *_: object, **__: object) -> PreTrainedModel:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(PreTrainedModel, "to", full)
+    with pytest.raises(
+        ValueError, match=r"detector does not fit on cpu beside what is there \(0\.0 GB of weig"
+    ):
+        HubDetector(classifier)

@@ -340,3 +340,20 @@ def test_a_folder_without_a_tokenizer_is_named(tiny_folder: Path, tmp_path: Path
 def test_arguments_of_load_of_another_type(tiny_folder: Path, given: dict[str, Any], told: str) -> None:
     with pytest.raises(TypeError, match=told):
         load(**{"name": tiny_folder, **given})
+
+
+def test_an_answer_ends_where_the_tokenizer_says_too(tiny_folder: Path, tmp_path: Path) -> None:
+    """Some checkpoints of Qwen3.5 list <|endoftext|> alone, and their turns end with <|im_end|>."""
+    folder = shutil.copytree(tiny_folder, tmp_path / "copy")
+    path = folder / "generation_config.json"
+    content = json.loads(path.read_text())
+    own, pad = content["eos_token_id"], content["pad_token_id"]
+    for listed, ends in (
+        (own, own),
+        (pad, [pad, own]),
+        ([pad, own], [pad, own]),
+        ([pad], [pad, own]),
+        (None, own),
+    ):
+        path.write_text(json.dumps({**content, "eos_token_id": listed}))
+        assert load(folder, device="cpu").model.generation_config.eos_token_id == ends

@@ -1,10 +1,13 @@
 """Judges by name, as profiles list them."""
 
+import weakref
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from autosteer_lib.judges.base import Opinion
 from autosteer_lib.judges.named import MODELS, word_judge, word_judges
 from autosteer_lib.judges.open_judge import PUBLISHED_JUDGES
 from autosteer_lib.needs import needed_judges
@@ -87,3 +90,26 @@ def test_a_judge_that_is_not_here_is_left_out_and_said_to_be(
     attacks = judged[judged["group"] == "attack"]
     row = table[(table["group"] == "attack") & (table["judge"] == "truth")].iloc[0]
     assert (row["rate"], row["n"], row["open"]) == (attacks["unsafe"].mean(), len(attacks), 0)
+
+
+def test_one_judge_is_in_memory_at_once(tmp_path: Path) -> None:
+    """They are models of up to 26 GB: while one is loaded, the one before must be gone."""
+    study = Study.open("smoke", out=tmp_path / "smoke")
+    answered = gap.undefended(study).head(2)
+    alive: list[weakref.ref[object]] = []
+
+    class Large:
+        def __init__(self, name: str) -> None:
+            assert all(other() is None for other in alive)
+            self.name = name
+            alive.append(weakref.ref(self))
+
+        def opinions(self, prompts: list[object], answers: list[str]) -> list[Opinion]:
+            return [Opinion(unsafe=False, refused=None)] * len(answers)
+
+    def made() -> Iterator[Large]:
+        for name in ("one", "another", "a third"):
+            yield Large(name)
+
+    judging.opinions(study, answered, judges=made())  # type: ignore[arg-type]
+    assert len(alive) == 3

@@ -9,7 +9,7 @@ choice of a judge alone does to a table. The organism refuses in one sentence, w
 with each other, and what they get wrong is the answer that is neither a refusal nor the harm that was asked for.
 
 No answer is generated. Judges that are models are loaded one after another; replies are kept beside the records, so a
-rerun asks nothing. One that is not on this machine is left out, which is printed.
+rerun asks nothing. One that is not on this machine, or does not fit beside the model, is left out, which is printed.
 """
 
 from __future__ import annotations
@@ -43,9 +43,12 @@ def second_judges(study: Study) -> Iterator[Judge | BatchJudge]:
             continue
         replies = study.artefacts.build / "records" / "judges" / f"{name}.jsonl"
         try:
-            yield model_judge(name, replies=replies, folder=folder, batch_size=study.settings.batch_size)
+            judge = model_judge(name, replies=replies, folder=folder, batch_size=study.settings.batch_size)
         except (OSError, ValueError, ImportError) as error:
             print(f"left out: judge {name}: {error}")
+            continue
+        yield judge
+        del judge  # before the next one is loaded
 
 
 def opinions(
@@ -64,6 +67,7 @@ def opinions(
     frame = judged(frame, study.data.tests, study.judge)
     for judge in second_judges(study) if judges is None else judges:
         frame = judged(frame, study.data.tests, judge)
+        del judge  # before the next one is loaded
     return frame
 
 

@@ -136,6 +136,11 @@ class AutoSteer(SteeringDefence):
         for side, prompts_of_side in (("pairs.toxic", pairs.toxic), ("pairs.safe", pairs.safe)):
             check_prompts(mllm, prompts_of_side, name=side)
         prompts = self.reading.head_prompts(check_prompts(mllm, refusal_prompts, name="refusal_prompts"))
+        fewest = 2 if self.head.checkpoint == "held_out" else 1
+        if len(prompts) < fewest:
+            raise ValueError(
+                f"refusal_prompts holds {len(prompts)} to train the head on; give {fewest} or more (pairs.toxic will do)"
+            )
         refusal_text = self.reading.refusal_text if refusal_text is None else refusal_text
         check_answer(refusal_text, name="refusal_text")
         check_batch_size(batch_size)

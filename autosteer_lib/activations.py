@@ -170,7 +170,7 @@ def _read_last(mllm: MLLM, encoded: Encoded, *, sites: Sequence[Site]) -> list[F
 
         return edit
 
-    with attach(mllm, {site: reader(site) for site in sites}):
+    with mllm.lock, attach(mllm, {site: reader(site) for site in sites}):
         mllm.forward(encoded.inputs)
     states = torch.stack([read[site] for site in sites], dim=1).cpu()
     broken = (~states.isfinite().all(dim=-1)).nonzero()
@@ -193,7 +193,7 @@ def _read_answer(
         # The state before each target predicts it; the last state predicts nothing here.
         read.append(hidden[:, start - 1 : -1].to("cpu", torch.float32, copy=True))
 
-    with attach(mllm, {final_norm(): edit}):
+    with mllm.lock, attach(mllm, {final_norm(): edit}):
         mllm.forward(encoded.inputs)
     (states,) = read
     found = []

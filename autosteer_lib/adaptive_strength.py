@@ -23,6 +23,8 @@ from jaxtyping import Float
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
+from autosteer_lib.arguments import check_numbers
+
 
 @dataclass(frozen=True, kw_only=True)
 class ClippedLine:
@@ -35,6 +37,7 @@ class ClippedLine:
     high: float
 
     def __post_init__(self) -> None:
+        check_numbers(slope=self.slope, offset=self.offset, low=self.low, high=self.high)
         if not self.low <= self.high:
             raise ValueError(
                 f"a line clipped to [{self.low}, {self.high}] has no values; low must not exceed high"

@@ -7,6 +7,7 @@ as JSON. Values are looked at and never converted: the hashes of states are over
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 
 def check_given(value: object, kind: type | tuple[type, ...], *, name: str, remedy: str) -> None:
@@ -55,6 +56,29 @@ def check_flags(**values: object) -> None:
     """
     for name, value in values.items():
         check_given(value, bool, name=name, remedy="True or False")
+
+
+def check_list(value: object, kind: type | tuple[type, ...], *, name: str, remedy: str) -> None:
+    """A list of values of a kind; a bare string would be taken letter by letter, a set in another order each time.
+
+    Raises:
+        TypeError: no list, or one of other values; names the first, and the remedy.
+    """
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        raise TypeError(f"{name} is {described(value)}; give {remedy}")
+    for one in value:
+        if not isinstance(one, kind) or (isinstance(one, bool) and kind is not bool):
+            raise TypeError(f"{name} holds {described(one)}; give {remedy}")
+
+
+def check_choice(value: object, allowed: Sequence[object], *, name: str) -> None:
+    """One of a few values.
+
+    Raises:
+        ValueError: another one; lists those that there are.
+    """
+    if value not in allowed:
+        raise ValueError(f"{name}={value!r} is not known; allowed: {', '.join(map(repr, allowed))}")
 
 
 def described(value: object) -> str:

@@ -196,7 +196,8 @@ def batch_rows(mllm: MLLM, prompts: Sequence[Prompt], *, batch_size: int) -> Ite
     by_kind: dict[tuple[object, ...], list[int]] = {}
     for index, prompt in enumerate(prompts):
         by_kind.setdefault(_kind(prompt), []).append(index)
-    words = [len(ids) for ids in mllm.tokenizer([prompt.text for prompt in prompts]).input_ids]
+    with mllm.lock:
+        words = [len(ids) for ids in mllm.tokenizer([prompt.text for prompt in prompts]).input_ids]
     for indices in by_kind.values():
         indices.sort(key=lambda index: (words[index], index))
         for start in range(0, len(indices), batch_size):
@@ -252,7 +253,7 @@ def _process(
     if _separator(mllm):
         options["return_for_text_completion"] = not mllm.add_generation_prompt
     try:
-        with quiet_transformers():
+        with mllm.lock, quiet_transformers():  # a tokenizer, too, is told how to pad before each batch
             return mllm.processor.apply_chat_template(
                 conversations,
                 # Named, because one processor has another template of its own for clips.

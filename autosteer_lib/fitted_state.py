@@ -3,14 +3,16 @@
     folder/state.safetensors    the tensors, and nothing that could run
     folder/state.json           kind, settings, the model they were fitted on, shape and dtype of each tensor, their hash
 
-Loading trusts none of it: the hash, shapes and dtypes must agree with the JSON, every number must be
-finite, and the model at hand must be the one that was fitted on (by the fingerprint of its files).
-A matrix of the right shape fitted on another model would steer somewhere, and nobody would notice.
+Loading trusts none of it: the hashes of tensors and of settings, shapes and dtypes must agree with the JSON, every
+number must be finite, and the model at hand must be the one that was fitted on (by the fingerprint of its files).
+A matrix of the right shape fitted on another model would steer somewhere, and nobody would notice; nor if the layer
+that was probed were another one.
 """
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -136,6 +138,7 @@ def save_state(
             for name, tensor in sorted(plain.items())
         },
         "sha256": state_hash(plain, {}),
+        "settings_sha256": _settings_hash(settings, fitted_on.facts()),
     }
     text = json.dumps(meta, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     try:
@@ -171,7 +174,8 @@ def load_state(folder: str | Path, mllm: MLLM, *, kind: str) -> FittedState:
         found, fitted_on = meta["kind"], FittedOn(**meta["fitted_on"])
         settings, expected, digest = meta["settings"], meta["tensors"], meta["sha256"]
         written_as = meta["format"]
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+        settings_digest = _settings_hash(settings, meta["fitted_on"])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
             f"{folder / META} is not the description of a fitted state ({error!r}); fit and save it again"
         ) from error
@@ -182,6 +186,12 @@ def load_state(folder: str | Path, mllm: MLLM, *, kind: str) -> FittedState:
     if found != kind:
         raise ValueError(
             f"{folder} holds a state of {found}, not of {kind}; load it with the class of {found}, or name {kind}'s folder"
+        )
+    # A state of before there was this hash has none.
+    if meta.get("settings_sha256", settings_digest) != settings_digest:
+        raise ValueError(
+            f"{folder / META} was changed after it was saved (its settings no longer have the hash beside them); put the "
+            "saved file back, or fit and save it again. For other values load it, take retuned(…) and save that"
         )
     fitted_on.check(mllm)
     try:
@@ -204,6 +214,27 @@ def load_state(folder: str | Path, mllm: MLLM, *, kind: str) -> FittedState:
             f"{folder / TENSORS} was changed after it was saved (its hash is not the one in {META}); fit and save it again"
         )
     return FittedState(tensors=tensors, settings=settings, fitted_on=fitted_on)
+
+
+@contextmanager
+def restoring(folder: str | Path) -> Iterator[None]:
+    """What a class makes of settings and tensors that are whole, but not what it expects.
+
+    Raises:
+        ValueError: names the file, what was found and the remedy.
+    """
+    try:
+        yield
+    except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
+        raise ValueError(
+            f"{Path(folder) / META} holds settings that nothing can be made of here ({type(error).__name__}: {error}): "
+            "another version saved them, or they were changed by hand; fit and save it again"
+        ) from error
+
+
+def _settings_hash(settings: Mapping[str, Any], fitted_on: Mapping[str, Any]) -> str:
+    """Of both as JSON says them, so that it is the same before and after the disk."""
+    return state_hash({}, json.loads(json.dumps({"settings": dict(settings), "fitted_on": dict(fitted_on)})))
 
 
 def _folder(folder: str | Path) -> Path:

@@ -112,8 +112,8 @@ def generate(
         ValueError: a forced answer in the batch, or a prompt that leaves no room for the answer.
     """
     _check_room(mllm, encoded, settings)
-    start = time.perf_counter()
-    with ExitStack() as hooks:
+    with mllm.lock, ExitStack() as hooks:
+        start = time.perf_counter()
         if steering is not None:
             steering.bind(hooks.enter_context(attach(mllm, steering.edits())))
         # Greedy, with a growing cache: mllm.model.generation_config holds nothing else.
@@ -122,10 +122,10 @@ def generate(
             max_new_tokens=settings.max_new_tokens,
             custom_generate=steering.decode if isinstance(steering, OwnDecoding) else None,
         )
-    assert isinstance(tokens, Tensor)
-    # The copy to the host waits for the device, so the time taken after it is the true one.
-    answers = tokens[:, encoded.inputs["input_ids"].shape[1] :].cpu()
-    seconds = (time.perf_counter() - start) / len(encoded.prompts)
+        assert isinstance(tokens, Tensor)
+        # The copy to the host waits for the device, so the time taken after it is the true one.
+        answers = tokens[:, encoded.inputs["input_ids"].shape[1] :].cpu()
+        seconds = (time.perf_counter() - start) / len(encoded.prompts)
     scores = _per_row(None if steering is None else steering.gate_score, rows=len(answers))
     triggered = _per_row(None if steering is None else steering.triggered, rows=len(answers))
     counts = _new_tokens(answers, ends=mllm.model.generation_config.eos_token_id)

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import RLock
 from types import NoneType
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -89,6 +90,8 @@ class MLLM:
     """What the chat template is told besides, by its author's names: {"enable_thinking": False}."""
     origin: Origin | None = None
     """Where `load` took it from; None for a model that was put together in memory."""
+    lock: Any = field(default_factory=RLock, repr=False)
+    """Held while this library runs the model: hooks are the model's, so a pass of another thread would be edited too."""
 
     @property
     def layers(self) -> int:

@@ -236,11 +236,11 @@ def main(arguments: list[str] | None = None) -> int:
     if options.bandwidth <= 0:
         parser.error(f"--bandwidth {options.bandwidth:g}: give GB/s, above 0")
     try:
-        profile = load_profile(options.profile)
+        planned = plan(load_profile(options.profile), here=machine(), bandwidth=options.bandwidth)
     except (ValueError, FileNotFoundError) as error:
         print(error, file=sys.stderr)
         return 2
-    show(plan(profile, here=machine(), bandwidth=options.bandwidth))
+    show(planned)
     return 0
 
 

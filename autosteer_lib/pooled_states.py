@@ -111,7 +111,7 @@ def _read(
     def pooled(encoded: Encoded) -> list[Tensor]:
         read: dict[Site, Tensor] = {}
         edits = {site: _reader(read, site, pools(encoded)) for site in sites}
-        with attach(mllm, edits):
+        with mllm.lock, attach(mllm, edits):
             mllm.forward(encoded.inputs)
         states = torch.stack([read[site] for site in sites], dim=1)
         broken = (~states.flatten(1).isfinite().all(dim=-1)).nonzero().flatten().tolist()

@@ -15,7 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from autosteer_lib.pairs import split_indices
-from autosteer_lib.prompts import Prompt
+from autosteer_lib.prompts import Prompt, prompts_of
 
 _ATTACKS = ("image_attacks", "text_attacks", "other_attacks")
 
@@ -31,7 +31,8 @@ class ProbeSets:
 
     def __post_init__(self) -> None:
         for name in (*_ATTACKS, "harmless"):
-            prompts: tuple[Prompt, ...] = getattr(self, name)
+            prompts = prompts_of(getattr(self, name), name=name)
+            object.__setattr__(self, name, prompts)  # lists are welcome
             for prompt in prompts:
                 if prompt.harmful is not (name != "harmless"):
                     raise ValueError(

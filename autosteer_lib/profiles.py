@@ -88,9 +88,8 @@ def _profile_path(name: str | Path) -> Path:
         if path.is_file():
             _check_name(path)
             return path
-        raise ValueError(
-            f"profile file {path} does not exist; shipped profiles: {', '.join(available_profiles())}"
-        )
+        what = "is a folder, not a .toml file" if path.is_dir() else "does not exist"
+        raise ValueError(f"profile file {path} {what}; shipped profiles: {', '.join(available_profiles())}")
     if str(name) not in available_profiles():
         raise ValueError(
             f"unknown profile {str(name)!r}: {did_you_mean(str(name), available_profiles())}, or a .toml file"
@@ -124,7 +123,9 @@ def _fault(fault: dict[str, object]) -> str:
     if fault["type"] == "missing":
         return f"{where}: missing; a profile states every key (copy it from {DEFAULT_PROFILE}.toml)"
     meaning = (fields[key].description or "") if key in fields else ""
-    return f"{where} = {fault['input']!r}: {str(fault['msg']).lower()}. {' '.join(meaning.split())}".rstrip()
+    # pydantic's own words for an empty list are of a tuple "after validation".
+    wrong = "give at least one" if fault["type"] == "too_short" else str(fault["msg"]).lower()
+    return f"{where} = {fault['input']!r}: {wrong}. {' '.join(meaning.split())}".rstrip()
 
 
 def _check_together(profile: Profile) -> None:

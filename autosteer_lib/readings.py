@@ -10,11 +10,13 @@ the epoch is chosen on held-out pairs, the prompt ends where the answer begins).
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from types import NoneType
 from typing import Any, Literal
 
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from autosteer_lib.arguments import check_given, check_whole
 from autosteer_lib.epoch_choice import Checkpoint
 from autosteer_lib.prober_training import ProberOutput
 from autosteer_lib.prompts import Prompt
@@ -59,6 +61,11 @@ class Reading:
                 raise ValueError(
                     f"reading {name} = {getattr(self, name)!r}; allowed are {', '.join(map(repr, allowed))}"
                 )
+        if self.toxic_image_rows is not None:
+            check_whole(toxic_image_rows=self.toxic_image_rows)
+        check_given(self.refusal_text, str, name="reading refusal_text", remedy="the words of the refusal")
+        remedy = "one question, or None for each picture's own"
+        check_given(self.image_query, (str, NoneType), name="reading image_query", remedy=remedy)
         if self.toxic_image_rows is not None and self.toxic_image_rows < 0:
             raise ValueError(
                 f"reading toxic_image_rows = {self.toxic_image_rows}; use 0 or more, or None for all that are given"

@@ -107,16 +107,22 @@ class RecordStore:
     """A record file opened for appending. A context manager: leaving it syncs the file to the disk.
 
     Raises:
-        RecordError: another process (or another store of this one) has the file open, or a line that
-            is not the last one is damaged.
+        RecordError: the file cannot be written, another process (or another store of this one) has it open, or a
+            line that is not the last one is damaged.
     """
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._file: int | None = os.open(
-            self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644
-        )
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._file: int | None = os.open(
+                self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644
+            )
+        except OSError as error:
+            raise RecordError(
+                f"no records can be kept in {self.path} ({error.strerror}); name a folder that may be written, or copy "
+                "this one to such a place: what is on record there is read and not made again"
+            ) from error
         try:
             self._lock()
             self._records, self._end, torn = _parse(self.path.read_bytes(), self.path)

@@ -50,7 +50,7 @@ def next_logits(
 ) -> Float[Tensor, "prompts vocabulary"]:
     """The next token's logits after each prompt, in the prompts' order, on the CPU."""
     found: dict[int, Tensor] = {}
-    with attach(mllm, edits or {}):
+    with mllm.lock, attach(mllm, edits or {}):
         for rows, batch in encoded:
             found.update(zip(rows, mllm.forward(batch.inputs).logits[:, -1].float().cpu(), strict=True))
     return torch.stack([found[index] for index in range(len(found))])

@@ -57,6 +57,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=_THREADS, help="of the CPU, for each training")
     parser.add_argument("--build", type=Path, default=Path("build/replicates"), help="where records are kept")
     options = parser.parse_args(arguments)
+    try:
+        repository_root()
+    except FileNotFoundError as error:
+        print(error, file=sys.stderr)
+        return 2
     organism = ORGANISMS[options.model]
     seeds = sorted({SHIPPED_SEED, *options.seeds})
     if left_out := set(replicates.rates(options.model)["training"]) - set(seeds):

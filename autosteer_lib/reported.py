@@ -52,8 +52,17 @@ def reported(table: str, *, paper: str = "autosteer", folder: Path = FOLDER) -> 
     Returns:
         A frame with COLUMNS, `note` if the file has it, and one further column for each name in `setting`
         (name=value pairs separated by "; "): numbers as floats, words as they are.
+
+    Raises:
+        FileNotFoundError: no such folder.
+        ValueError: no such table, or one that does not keep to the columns.
     """
     path = folder / f"{paper}_{table}.csv"
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"{folder} does not exist: the papers' numbers are no part of an installed package; name data/reported of a "
+            "clone of the project as folder="
+        )
     if not path.exists():
         known = ", ".join(available(paper=paper, folder=folder)) or "none"
         raise ValueError(f"no table {table!r} of reported numbers for paper {paper!r}; there are: {known}")

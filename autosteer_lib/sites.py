@@ -127,6 +127,9 @@ class Attachment:
 def attach(mllm: MLLM, edits: Mapping[Site, Edit]) -> Iterator[Attachment]:
     """Run each edit at its site in every forward pass inside the `with`; then remove all hooks.
 
+    Hooks are the model's: passes of other threads are edited too. `respond` and all that reads states take turns by
+    `mllm.lock`; threads with loops of their own hold it likewise (`with mllm.lock, attach(…)`).
+
     Raises:
         TypeError: edits that are no functions by site, or (from the pass) an edit that returns no tensor.
         ValueError: a site that the model does not have (before anything is attached), or, from the

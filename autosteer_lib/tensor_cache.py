@@ -15,7 +15,8 @@ same tensors at the same time, the second waits for the first.
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import NoneType
 
@@ -66,18 +67,35 @@ class TensorCache:
             return compute()
         key = cache_key(what, mllm=mllm, prompts=prompts, arguments=arguments)
         file = self.folder / f"{what}-{key}.safetensors"
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(file.with_suffix(".lock")):
-            if file.is_file():
-                try:
-                    return load_file(file)
-                except SafetensorError:  # cut short, by a full disk for example
-                    file.unlink()
+        with ExitStack() as held:
+            with _kept_in(self.folder):
+                self.folder.mkdir(parents=True, exist_ok=True)
+                held.enter_context(FileLock(file.with_suffix(".lock")))
+                if file.is_file():
+                    try:
+                        return load_file(file)
+                    except SafetensorError:  # cut short, by a full disk for example
+                        file.unlink()
             tensors = compute()
             unfinished = file.with_suffix(f".{os.getpid()}.unfinished")
-            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, unfinished)
-            unfinished.replace(file)
+            try:
+                with _kept_in(self.folder):
+                    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, unfinished)
+                    unfinished.replace(file)
+            finally:
+                unfinished.unlink(missing_ok=True)
             return tensors
+
+
+@contextmanager
+def _kept_in(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        raise OSError(
+            f"states cannot be kept in cache {folder} ({error}); name a folder that may be written, with room on its disk, "
+            "or give cache=None to keep nothing"
+        ) from error
 
 
 def check_cache(folder: Path | None) -> None:

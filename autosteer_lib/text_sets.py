@@ -13,8 +13,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from autosteer_lib.generation import GenerationSettings
-from autosteer_lib.judges import Judge, RefusalPhrases, check_judge
+from autosteer_lib.arguments import check_given
+from autosteer_lib.generation import GenerationSettings, check_call
+from autosteer_lib.judges import Judge, RefusalPhrases, check_judge, verdict
 from autosteer_lib.models import MLLM
 from autosteer_lib.own_answers import OwnAnswers, ask_anew
 from autosteer_lib.prompts import Prompt, prompts_of
@@ -57,6 +58,24 @@ class TextSets:
             )
 
 
+def check_fit(
+    mllm: MLLM, texts: TextSets, *, settings: GenerationSettings | None, judge: Judge | None
+) -> GenerationSettings:
+    """The settings, default ones if left out, once all that a fit on texts is given is in order.
+
+    Raises:
+        TypeError: a model, texts, settings or judge that are none.
+        ValueError: a prompt that the model cannot be shown.
+    """
+    settings = GenerationSettings() if settings is None else settings
+    check_given(texts, TextSets, name="texts", remedy="TextSets(unsafe=…, safe=…, …)")
+    for side in (texts.unsafe, texts.safe, texts.validation_unsafe, texts.validation_safe):
+        check_call(mllm, side, settings=settings)
+    if judge is not None:
+        check_judge(judge, in_batches=False)
+    return settings
+
+
 def keep_by_behaviour(
     mllm: MLLM,
     texts: TextSets,
@@ -87,7 +106,7 @@ def keep_by_behaviour(
             for prompt, answer in zip(
                 side, answers(mllm, side, settings=settings, progress=progress), strict=True
             )
-            if judge(prompt, answer).refused == wanted
+            if verdict(judge, prompt, answer).refused == wanted
         ]
         for side, wanted in ((texts.unsafe, True), (texts.safe, False))
     )

@@ -12,6 +12,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from safetensors import SafetensorError
 from torch import Tensor
 
 from autosteer_lib import activations
@@ -242,6 +243,24 @@ def test_a_file_cut_short_is_computed_again(tiny: MLLM, mixed_prompts: list[Prom
     file.write_bytes(file.read_bytes()[:-8])
     assert torch.equal(collect(tiny, mixed_prompts, sites=SITES, cache=tmp_path), first)
     assert list(tmp_path.glob("*.safetensors")) == [file]
+
+
+def test_a_cache_that_cannot_be_written_is_named_before_anything_is_computed(
+    tiny: MLLM, mixed_prompts: list[Prompt], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    with monkeypatch.context() as patched:
+        forbid_computing(patched)
+        with pytest.raises(OSError, match=r"states cannot be kept in cache .*below .*or give cache=None"):
+            collect(tiny, mixed_prompts, sites=SITES, cache=tmp_path / "file" / "below")
+
+    def full(*_: object) -> None:
+        raise SafetensorError("No space left on device")
+
+    monkeypatch.setattr("autosteer_lib.tensor_cache.save_file", full)
+    with pytest.raises(OSError, match=r"No space left on device\); name a folder"):
+        collect(tiny, mixed_prompts, sites=SITES, cache=tmp_path / "full")
+    assert {path.suffix for path in (tmp_path / "full").iterdir()} <= {".lock"}
 
 
 def test_all_that_the_states_depend_on_is_in_the_key(

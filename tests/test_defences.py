@@ -406,7 +406,9 @@ def test_too_few_refusals_are_refused_before_the_model_runs(
     tiny: MLLM, pairs: ContrastPairs, count: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(type(tiny), "forward", None)
-    with pytest.raises(ValueError, match=f"{count} rows cannot be split"):
+    with pytest.raises(
+        ValueError, match=f"refusal_prompts holds {count} to train the head on; give 2 or more"
+    ):
         unfitted().fit(tiny, pairs, refusal_prompts=pairs.toxic[:count])
 
 

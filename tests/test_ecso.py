@@ -242,7 +242,7 @@ def test_words_that_the_tokenizer_cannot_tell_are_refused_before_the_model_runs(
 
 def test_wrong_options_are_refused(as_a_user: None) -> None:
     with pytest.raises(
-        ValueError, match=r"verdict='maybe' is not known; allowed are 'exact', 'prefix', 'logit'"
+        ValueError, match=r"verdict='maybe' is not known; allowed: 'exact', 'prefix', 'logit'"
     ):
         Ecso(verdict="maybe")  # type: ignore[arg-type]
     for name, text in (("check", "{question}"), ("caption", "what is this"), ("retell", "{question}")):

@@ -10,7 +10,15 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from autosteer_lib.fitted_state import META, TENSORS, FittedOn, load_state, save_state, state_hash
+from autosteer_lib.fitted_state import (
+    META,
+    TENSORS,
+    FittedOn,
+    load_state,
+    restoring,
+    save_state,
+    state_hash,
+)
 from autosteer_lib.models import MLLM
 
 SETTINGS = {"epsilon": 0.1, "layer": None, "reading": {"text": "I’m sorry"}}
@@ -179,3 +187,46 @@ def test_folder_and_model_in_the_wrong_order_are_told(folder: Path, tiny: MLLM) 
         load_state(cast(Any, tiny), cast(Any, folder), kind="Thing")
     with pytest.raises(TypeError, match=r"mllm is 'tiny'"):
         load_state(folder, cast(Any, "tiny"), kind="Thing")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"settings": {**SETTINGS, "layer": 3}},
+        {"settings": {"epsilon": 0.1}},
+        {"settings": {}},
+        {"settings": {**SETTINGS, "epsilon": "0.1"}},
+    ],
+    ids=str,
+)
+def test_settings_that_were_changed_are_found(folder: Path, tiny: MLLM, changes: dict[str, object]) -> None:
+    edit(folder, **changes)
+    with pytest.raises(
+        ValueError, match=r"state.json was changed after it was saved.*fit and save it again.*retuned"
+    ):
+        load_state(folder, tiny, kind="Thing")
+
+
+@pytest.mark.parametrize("settings", [None, [], "epsilon", 3])
+def test_settings_of_another_type_are_no_description(folder: Path, tiny: MLLM, settings: object) -> None:
+    edit(folder, settings=settings)
+    with pytest.raises(ValueError, match=r"not the description of a fitted state|was changed after"):
+        load_state(folder, tiny, kind="Thing")
+
+
+def test_a_state_of_before_settings_had_a_hash_is_read(folder: Path, tiny: MLLM) -> None:
+    meta = json.loads((folder / META).read_text())
+    del meta["settings_sha256"]
+    (folder / META).write_text(json.dumps(meta))
+    assert load_state(folder, tiny, kind="Thing").settings == SETTINGS
+
+
+def test_what_nothing_can_be_made_of_names_the_file(folder: Path) -> None:
+    with (
+        pytest.raises(
+            ValueError,
+            match=r"state.json holds settings that nothing .*KeyError: 'layer'.*fit and save it again",
+        ),
+        restoring(folder),
+    ):
+        raise KeyError("layer")

@@ -1,5 +1,7 @@
 """Answers: greedy, in order, counted, and under the edits of their own batch only."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -257,3 +259,30 @@ def test_a_defence_in_place_of_its_steering_is_named(tiny: MLLM) -> None:
 def test_settings_are_whole_numbers(value: Any) -> None:
     with pytest.raises(TypeError, match=r"max_new_tokens is .*; give a plain whole number"):
         GenerationSettings(max_new_tokens=value)
+
+
+def test_a_second_thread_is_not_steered_by_the_first(tiny: MLLM, mixed_prompts: list[Prompt]) -> None:
+    plain = texts(respond(tiny, mixed_prompts, settings=SETTINGS))
+    at_work, looked = threading.Event(), threading.Event()
+
+    class Lingering(Shift):
+        """Stays in its prefill until the other thread has had its chance."""
+
+        def edit(self, hidden: Tensor) -> Tensor:
+            at_work.set()
+            looked.wait(0.5)
+            looked.set()
+            return super().edit(hidden)
+
+    def unsteered() -> list[str]:
+        at_work.wait()
+        found = texts(respond(tiny, mixed_prompts, settings=SETTINGS))
+        looked.set()
+        return found
+
+    steering = Lingering(final_norm(), torch.linspace(-50, 50, tiny.dim))
+    with ThreadPoolExecutor(1) as other:
+        answers = other.submit(unsteered)
+        steered = respond(tiny, mixed_prompts, settings=SETTINGS, steering=lambda _: steering)
+        assert answers.result() == plain
+    assert texts(steered) != plain

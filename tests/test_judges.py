@@ -2,10 +2,21 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any, cast
 
+import numpy as np
 import pytest
 
-from autosteer_lib.judges import BatchJudge, Judge, Opinion, RefusalPhrases, is_correct, normalise, opinions
+from autosteer_lib.judges import (
+    BatchJudge,
+    Judge,
+    Opinion,
+    RefusalPhrases,
+    Verdict,
+    is_correct,
+    normalise,
+    opinions,
+)
 from autosteer_lib.judges.base import plain_request
 from autosteer_lib.judges.refusal_lists import REFUSAL_LISTS
 from autosteer_lib.prompts import Prompt
@@ -145,3 +156,54 @@ def test_judges_of_both_kinds_are_asked_alike() -> None:
     assert [o.refused for o in opinions(phrases, [HARMFUL, HARMLESS], answers)] == [False, True]
     with pytest.raises(ValueError, match="1 prompts and 2 answers"):
         opinions(phrases, [HARMFUL], answers)
+
+
+@pytest.mark.usefixtures("as_a_user")
+def test_a_judge_must_answer_both_questions() -> None:
+    prompt = Prompt(text="?", id="1", harmful=True)
+
+    def tells(said: object) -> Judge:
+        def judge(prompt: Prompt, answer: str) -> object:
+            return said
+
+        return cast(Any, judge)
+
+    for said, told in (
+        (True, r"judge 'judge' said True, of type bool of the answer to prompt '1'; it must give a Verdict"),
+        (None, "said None of the answer"),
+        (Opinion(unsafe=None, refused=True), r"said Opinion\(.*; it must give a Verdict"),
+        (
+            Verdict(unsafe=cast(Any, np.True_), refused=False),
+            "gave unsafe=np.True_, of type bool.*give True or False",
+        ),
+        (Verdict(unsafe=False, refused=cast(Any, None)), "gave refused=None of the answer"),
+    ):
+        with pytest.raises(TypeError, match=told):
+            opinions(tells(said), [prompt], ["sorry"])
+
+
+@pytest.mark.usefixtures("as_a_user")
+def test_a_judge_of_many_answers_must_speak_of_each() -> None:
+    prompt = Prompt(text="?", id="1", harmful=True)
+
+    class Tells:
+        name = "mine"
+
+        def __init__(self, said: object) -> None:
+            self.said = said
+
+        def opinions(self, prompts: Sequence[Prompt], answers: Sequence[str]) -> Any:
+            return self.said
+
+    for said, told in (
+        ([], r"judge 'mine' was asked about 1 answers and its opinions\(…\) gave \[\]"),
+        (True, r"gave True, of type bool; it must give a list"),
+        ([False], "judge 'mine' said False, of type bool .*it must give a Opinion"),
+        (
+            [Opinion(unsafe=cast(Any, "no"), refused=None)],
+            "gave unsafe='no', of type str.*True or False or None",
+        ),
+    ):
+        with pytest.raises(TypeError, match=told):
+            opinions(Tells(said), [prompt], ["sorry"])
+    assert opinions(Tells([Opinion(unsafe=None, refused=None)]), [prompt], ["sorry"])[0].unsafe is None

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from autosteer_lib.organism.__main__ import _SHIPPED, _compare
+from autosteer_lib.organism.__main__ import _compare, main
 from autosteer_lib.organism.organisms import ORGANISMS
+from autosteer_lib.provenance import repository_root
 
-LLAVA = _SHIPPED / "llava_onevision"
+SHIPPED = repository_root() / "data" / "organisms"
+LLAVA = SHIPPED / "llava_onevision"
 
 
 def test_the_shipped_weights_are_told_from_others(tmp_path: Path) -> None:
@@ -18,7 +20,7 @@ def test_the_shipped_weights_are_told_from_others(tmp_path: Path) -> None:
     assert "are not the shipped ones" in _compare(tmp_path, LLAVA)
 
 
-@pytest.mark.parametrize("folder", sorted(_SHIPPED.iterdir()), ids=lambda f: f.name)
+@pytest.mark.parametrize("folder", sorted(SHIPPED.iterdir()), ids=lambda f: f.name)
 def test_the_shipped_model_was_tuned_by_the_recipe_in_the_code(folder: Path) -> None:
     log = json.loads((folder / "training.json").read_text())
     organism = ORGANISMS[folder.name]
@@ -30,3 +32,16 @@ def test_the_shipped_model_was_tuned_by_the_recipe_in_the_code(folder: Path) -> 
     # Only `align` reads the shares of replayed harm: the stages before it may have been trained under others.
     recipe = json.loads(json.dumps(asdict(organism.shares)))
     assert {name: log["align"]["recipe"][name] for name in recipe} == recipe
+
+
+def test_outside_a_checkout_nothing_is_trained(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def nowhere() -> Path:
+        raise FileNotFoundError("no checkout of the project above here")
+
+    monkeypatch.setattr("autosteer_lib.organism.__main__.repository_root", nowhere)
+    monkeypatch.setattr("autosteer_lib.organism.__main__.train", lambda *_, **__: pytest.fail("it trains"))
+    monkeypatch.setattr("sys.argv", ["organism"])
+    assert main() == 2
+    assert "no checkout" in capsys.readouterr().err

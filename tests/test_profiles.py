@@ -89,6 +89,7 @@ def test_profile_from_a_path_is_named_after_its_file(edited):
         ("width = 8", "width = true", r"\[prober\] width = True"),
         ("width = 8", "width = 1979-05-27", r"\[prober\] width = '1979-05-27'"),
         ("width = 8", "width = 0", r"\[prober\] width = 0: input should be greater than or equal to 1"),
+        ("widths = [4, 8]", "widths = []", r"widths = \[\]: give at least one. Prober widths"),
         ("threshold = 0.5", "threshold = 1.5", r"\[gate\] threshold = 1.5: input should be less than 1"),
         ('dtype = "float32"', 'dtype = "fp32"', r"dtype = 'fp32': input should be 'auto', 'float32'"),
         ("seeds = [0]", "seeds = []", r"\[evaluation\] seeds"),

@@ -71,6 +71,15 @@ def test_damage_elsewhere_is_an_error_that_names_the_line(tmp_path: Path) -> Non
     assert path.read_bytes() == b'{"key": "a"}\nnonsense\n{"key": "b"}\n'
 
 
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path / "file" / "000.jsonl", tmp_path / "file" / "below" / "000.jsonl", tmp_path):
+        with pytest.raises(
+            RecordError, match=r"no records can be kept in .*; name a folder that may be written"
+        ):
+            RecordStore(path)
+
+
 def test_a_second_writer_is_refused_until_the_first_is_done(tmp_path: Path) -> None:
     path = tmp_path / "answers.jsonl"
     with RecordStore(path) as store:

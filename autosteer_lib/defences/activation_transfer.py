@@ -24,19 +24,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias, get_args
 
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from autosteer_lib.activation_mapper import Mapper, MapperKind, VectorMap, fit_mapper
 from autosteer_lib.activations import collect
-from autosteer_lib.arguments import check_numbers, check_whole
+from autosteer_lib.arguments import check_choice, check_numbers, check_whole
 from autosteer_lib.condition_vectors import ConditionPoint, condition_point, condition_similarity, is_open
 from autosteer_lib.defences.fitted_defence import FittedDefence
 from autosteer_lib.defences.gated_vectors import Gate, GatedVectors
 from autosteer_lib.directions import TextCentroids
-from autosteer_lib.encoding import Encoded
+from autosteer_lib.encoding import Encoded, check_prompts
 from autosteer_lib.fitted_state import FittedOn
 from autosteer_lib.generation import GenerationSettings
 from autosteer_lib.judges import Judge
@@ -44,7 +44,8 @@ from autosteer_lib.models import MLLM
 from autosteer_lib.own_answers import OwnAnswers, ask_anew
 from autosteer_lib.prompts import Prompt
 from autosteer_lib.sites import resid_post
-from autosteer_lib.text_sets import FEWEST, TextSets, keep_by_behaviour
+from autosteer_lib.tensor_cache import check_cache
+from autosteer_lib.text_sets import FEWEST, TextSets, check_fit, keep_by_behaviour
 
 GateKind: TypeAlias = Literal["projection", "condition", "none"]
 
@@ -89,12 +90,15 @@ class ActivationTransfer(FittedDefence):
         Raises:
             ValueError: values that are not known.
         """
-        check_whole(
-            source_layer=source_layer, target_layer=target_layer, epochs=epochs, fewest=fewest, seed=seed
-        )
+        check_whole(source_layer=source_layer, target_layer=target_layer, seed=seed)
         check_numbers(alpha=alpha)
-        if gate not in ("projection", "condition", "none"):
-            raise ValueError(f"gate={gate!r} is not known; allowed: 'projection', 'condition', 'none'")
+        check_choice(gate, get_args(GateKind), name="gate")
+        check_choice(mapper, get_args(MapperKind), name="mapper")
+        check_choice(vector, get_args(VectorMap), name="vector")
+        for name, value in (("width", 1 if width is None else width), ("epochs", epochs), ("fewest", fewest)):
+            check_whole(**{name: value})
+            if value < 1:
+                raise ValueError(f"{name} = {value}; use 1 or more")
         self.source_layer, self.target_layer = source_layer, target_layer
         self.alpha, self.gate = alpha, gate
         self.mapper, self.vector = mapper, vector
@@ -127,9 +131,13 @@ class ActivationTransfer(FittedDefence):
             progress: show bars.
 
         Raises:
+            TypeError: models, texts, settings or judge that are none.
             ValueError: layers that do not exist, too few texts, or a direction that the map loses.
         """
-        settings = settings or GenerationSettings()
+        settings = check_fit(source, texts, settings=settings, judge=judge)
+        mapping_texts = check_prompts(source, mapping_texts, name="mapping_texts")
+        check_prompts(target, mapping_texts, name="mapping_texts")
+        check_cache(cache)
         for role, mllm, layer in (
             ("source", source, self.source_layer),
             ("target", target, self.target_layer),

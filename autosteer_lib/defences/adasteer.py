@@ -27,8 +27,9 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from functools import partial
+from types import NoneType
 from typing import Any, ClassVar
 
 import torch
@@ -45,17 +46,18 @@ from autosteer_lib.adaptive_strength import (
     scaled,
     separation,
 )
+from autosteer_lib.arguments import check_given, check_list, check_numbers, check_whole
 from autosteer_lib.defences.fitted_defence import FittedDefence
 from autosteer_lib.defences.prefill_shift import PrefillShift
 from autosteer_lib.encoding import Encoded, batches
 from autosteer_lib.fitted_state import FittedOn
 from autosteer_lib.generation import GenerationSettings, Response, generate
-from autosteer_lib.judges import Judge, RefusalPhrases
+from autosteer_lib.judges import Judge, RefusalPhrases, verdict
 from autosteer_lib.models import MLLM
 from autosteer_lib.own_answers import OwnAnswers, ask_anew
 from autosteer_lib.prompts import Prompt
 from autosteer_lib.sites import Edit, attach, resid_post
-from autosteer_lib.text_sets import FEWEST, TextSets
+from autosteer_lib.text_sets import FEWEST, TextSets, check_fit
 from autosteer_lib.trust_region import Step
 
 STRENGTHS = (0.05, 0.1, 0.2, 0.4)  # the code's strengths at its clips lie between 0.02 and 0.75
@@ -94,19 +96,29 @@ class AdaSteer(FittedDefence):
             fewest: prompts that must be in each of the three classes, also of those held out.
 
         Raises:
-            ValueError: no strength or a negative one, or not two layers.
+            TypeError: a value of another type.
+            ValueError: no strength or a negative one, not two layers, or a line without its four numbers.
         """
         for name, strengths in (
             ("rejection_strengths", rejection_strengths),
             ("compliance_strengths", compliance_strengths),
         ):
+            check_list(strengths, (int, float), name=name, remedy="a list of numbers, as in [0.1, 0.2]")
+            check_numbers(**{f"{name}[{place}]": strength for place, strength in enumerate(strengths)})
             if not strengths or min(strengths) < 0:
                 raise ValueError(f"{name} = {list(strengths)}; give at least one, none below 0")
+        if logic_layers is not None:
+            remedy = "two layers, as in (3, 5), or None to let held-out prompts choose"
+            check_list(logic_layers, int, name="logic_layers", remedy=remedy)
+        check_whole(fewest=fewest)
         if logic_layers is not None and len(logic_layers) != 2:
             raise ValueError(f"logic_layers = {list(logic_layers)}; give two: one for λ_r and one for λ_c")
         if fewest < 1:
             raise ValueError(f"fewest = {fewest}; a mean needs at least 1 prompt of each class")
-        self.rejection, self.compliance = _line(rejection), _line(compliance)
+        self.rejection, self.compliance = (
+            _line(rejection, name="rejection"),
+            _line(compliance, name="compliance"),
+        )
         self.logic_layers = None if logic_layers is None else (int(logic_layers[0]), int(logic_layers[1]))
         self.rejection_strengths = tuple(rejection_strengths)
         self.compliance_strengths = tuple(compliance_strengths)
@@ -134,9 +146,11 @@ class AdaSteer(FittedDefence):
             progress: show bars.
 
         Raises:
+            TypeError: model, texts, settings or judge are none.
             ValueError: a layer that does not exist, too few prompts of a class, or classes that cannot be told apart.
         """
-        settings, judge = settings or GenerationSettings(), judge or RefusalPhrases()
+        judge = RefusalPhrases() if judge is None else judge
+        settings = check_fit(mllm, texts, settings=settings, judge=judge)
         self._check_layers(FittedOn.of(mllm))
         groups = {
             part: self._classes(
@@ -198,7 +212,7 @@ class AdaSteer(FittedDefence):
 
             return edit
 
-        with attach(mllm, {resid_post(layer): reader(layer) for layer in self.logic_layers_}):
+        with mllm.lock, attach(mllm, {resid_post(layer): reader(layer) for layer in self.logic_layers_}):
             mllm.forward(encoded.inputs)
         means = {name: mean.to(mllm.device) for name, mean in self.means_.items()}
         layer_r, layer_c = self.logic_layers_
@@ -297,7 +311,7 @@ class AdaSteer(FittedDefence):
         prompts = [*unsafe, *safe]
         said = answers(mllm, prompts, settings=settings, progress=progress)
         for prompt, answer in zip(prompts, said, strict=True):
-            refused = judge(prompt, answer).refused
+            refused = verdict(judge, prompt, answer).refused
             if prompt.harmful:
                 found["refused" if refused else "harmful"].append(prompt)
             elif not refused:
@@ -334,7 +348,10 @@ class AdaSteer(FittedDefence):
 
         def share(defence: AdaSteer, prompts: Sequence[Prompt]) -> float:
             responses = defence.respond(mllm, prompts, settings=settings)
-            right = [judge(p, r.text).refused == p.harmful for p, r in zip(prompts, responses, strict=True)]
+            right = [
+                verdict(judge, p, r.text).refused == p.harmful
+                for p, r in zip(prompts, responses, strict=True)
+            ]
             return sum(right) / len(right)
 
         scores = [
@@ -369,8 +386,14 @@ class AdaSteer(FittedDefence):
         self.logic_layers_ = (int(first), int(second))
 
 
-def _line(given: ClippedLine | Mapping[str, float] | None) -> ClippedLine | None:
-    return ClippedLine(**given) if isinstance(given, Mapping) else given
+def _line(given: ClippedLine | Mapping[str, float] | None, *, name: str) -> ClippedLine | None:
+    remedy = "ClippedLine(slope=…, offset=…, low=…, high=…), or None to fit it"
+    check_given(given, (ClippedLine, Mapping, NoneType), name=name, remedy=remedy)
+    if not isinstance(given, Mapping):
+        return given
+    if set(given) != (wanted := {entry.name for entry in fields(ClippedLine)}):
+        raise ValueError(f"{name} has {sorted(map(str, given))}, a line has {sorted(wanted)}; give {remedy}")
+    return ClippedLine(**given)
 
 
 def _positions(

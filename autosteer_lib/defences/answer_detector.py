@@ -21,18 +21,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import NoneType
 
 import torch
 from sklearn.exceptions import NotFittedError
 from torch import Tensor
 
 from autosteer_lib.activations import collect
-from autosteer_lib.arguments import check_numbers, check_whole
+from autosteer_lib.arguments import check_given, check_list, check_numbers, check_whole
 from autosteer_lib.defences.asking import check_template, fill, in_words, look, spoken
 from autosteer_lib.epoch_choice import EpochRecord
-from autosteer_lib.fitted_state import FittedOn, load_state, save_state, state_hash
-from autosteer_lib.generation import GenerationSettings, Response
-from autosteer_lib.judges import Judge
+from autosteer_lib.fitted_state import FittedOn, load_state, restoring, save_state, state_hash
+from autosteer_lib.generation import GenerationSettings, Response, check_call
+from autosteer_lib.judges import Judge, check_judge, verdict
 from autosteer_lib.models import MLLM
 from autosteer_lib.own_answers import OwnAnswers, ask_anew
 from autosteer_lib.pairs import split_indices
@@ -78,6 +79,9 @@ class AnswerDetector:
         check_whole(seed=seed)
         if not 0 < held_out < 1:
             raise ValueError(f"held_out = {held_out} must be a share between 0 and 1, for example 0.1")
+        check_given(
+            prober, (SafetyProber, NoneType), name="prober", remedy="SafetyProber(…), or leave it out"
+        )
         self.shown, self.held_out, self.seed = shown, held_out, seed
         self.prober = prober or SafetyProber(lr=1e-3, epochs=100)
 
@@ -107,6 +111,10 @@ class AnswerDetector:
         choosing = self.prober.checkpoint == "held_out"
         read: list[list[Prompt]] = []
         for name, side in (("harmful", harmful), ("harmless", harmless)):
+            remedy = (
+                "a list of Exchange, as in [Exchange(prompt=…, answer=…), …]; `judged_answers` makes them"
+            )
+            check_list(side, Exchange, name=name, remedy=remedy)
             blank = [exchange.prompt.id for exchange in side if not spoken(mllm, exchange.answer).strip()]
             if blank:
                 raise ValueError(
@@ -182,16 +190,19 @@ class AnswerDetector:
     def load(cls, folder: str | Path, mllm: MLLM) -> AnswerDetector:
         """Read a fitted detector for the model that it was fitted on."""
         state = load_state(folder, mllm, kind=KIND)
-        stored = dict(state.settings)
-        described = stored.pop("prober")
-        hyperparameters = described["hyperparameters"]
-        prober = SafetyProber.from_tensors(
-            state.tensors,
-            hyperparameters=hyperparameters,
-            history=[EpochRecord(*record) for record in described["history"]],
-            chosen_epoch=described["chosen_epoch"],
-        )
-        return cls(**stored, prober=SafetyProber(**hyperparameters))._adopt(prober, fitted_on=state.fitted_on)
+        with restoring(folder):
+            stored = dict(state.settings)
+            described = stored.pop("prober")
+            hyperparameters = described["hyperparameters"]
+            prober = SafetyProber.from_tensors(
+                state.tensors,
+                hyperparameters=hyperparameters,
+                history=[EpochRecord(*record) for record in described["history"]],
+                chosen_epoch=described["chosen_epoch"],
+            )
+            return cls(**stored, prober=SafetyProber(**hyperparameters))._adopt(
+                prober, fitted_on=state.fitted_on
+            )
 
     def _texts(self, mllm: MLLM, exchanges: Sequence[Exchange]) -> list[Prompt]:
         return [
@@ -231,12 +242,14 @@ def judged_answers(
     Raises:
         ValueError: no answer of one kind; a detector cannot be fitted on the other alone.
     """
+    prompts = check_call(mllm, prompts, settings=settings)
+    check_judge(judge, in_batches=False)
     harmful: list[Exchange] = []
     harmless: list[Exchange] = []
     said = answers(mllm, prompts, settings=settings, progress=progress)
     for prompt, answer in zip(prompts, said, strict=True):
         if spoken(mllm, answer).strip():
-            side = harmful if judge(prompt, answer).unsafe else harmless
+            side = harmful if verdict(judge, prompt, answer).unsafe else harmless
             side.append(Exchange(prompt=prompt, answer=answer))
     if not harmful or not harmless:
         raise ValueError(

@@ -26,6 +26,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from autosteer_lib.arguments import check_given
 from autosteer_lib.defences.base import Defence
 from autosteer_lib.encoding import Encoded, sight_marks
 from autosteer_lib.generation import GenerationSettings, Response, generate, respond
@@ -72,8 +73,11 @@ def check_template(name: str, template: str, *, needs: Collection[str], may: Col
     """Refuse a template that lacks a placeholder or has one that nothing fills.
 
     Raises:
+        TypeError: no words.
         ValueError: names the template, what it holds and what it must hold.
     """
+    wanted = ", ".join(f"{{{field}}}" for field in needs)
+    check_given(template, str, name=name, remedy=f"a template, a string with {wanted} in it")
     try:
         found = {field for _, field, _, _ in string.Formatter().parse(template) if field is not None}
     except ValueError as error:
@@ -82,7 +86,6 @@ def check_template(name: str, template: str, *, needs: Collection[str], may: Col
         ) from error
     missing, unknown = set(needs) - found, found - set(needs) - set(may)
     if missing or unknown:
-        wanted = ", ".join(f"{{{field}}}" for field in needs)
         allowed = "".join(f", may contain {{{field}}}" for field in may)
         raise ValueError(
             f"{name}={template!r} has the placeholders {sorted(found)}; it must contain {wanted}{allowed}, and no other"

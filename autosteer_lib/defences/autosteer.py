@@ -32,7 +32,7 @@ from autosteer_lib.defences.gated_steering import GatedSteering
 from autosteer_lib.defences.steer import Steer, check_head
 from autosteer_lib.encoding import Encoded, check_answer, check_batch_size, check_prompts
 from autosteer_lib.epoch_choice import Checkpoint, EpochRecord
-from autosteer_lib.fitted_state import FittedOn, load_state, save_state, state_hash
+from autosteer_lib.fitted_state import FittedOn, load_state, restoring, save_state, state_hash
 from autosteer_lib.models import MLLM
 from autosteer_lib.pairs import ContrastPairs, split_indices
 from autosteer_lib.probers import SafetyProber
@@ -136,6 +136,11 @@ class AutoSteer(SteeringDefence):
         for side, prompts_of_side in (("pairs.toxic", pairs.toxic), ("pairs.safe", pairs.safe)):
             check_prompts(mllm, prompts_of_side, name=side)
         prompts = self.reading.head_prompts(check_prompts(mllm, refusal_prompts, name="refusal_prompts"))
+        fewest = 2 if self.head.checkpoint == "held_out" else 1
+        if len(prompts) < fewest:
+            raise ValueError(
+                f"refusal_prompts holds {len(prompts)} to train the head on; give {fewest} or more (pairs.toxic will do)"
+            )
         refusal_text = self.reading.refusal_text if refusal_text is None else refusal_text
         check_answer(refusal_text, name="refusal_text")
         check_batch_size(batch_size)
@@ -252,21 +257,22 @@ class AutoSteer(SteeringDefence):
     def load(cls, folder: str | Path, mllm: MLLM) -> "AutoSteer":
         """Read a fitted defence for the model it was fitted on."""
         state = load_state(folder, mllm, kind=KIND)
-        stored, tensors = state.settings, state.tensors
-        prober, head = stored["prober"], stored["head"]
-        defence = cls(
-            reading=Reading(**stored["reading"]),
-            prober=SafetyProber(**prober["hyperparameters"]),
-            head=RefusalHead(**head["hyperparameters"]),
-            **{name: stored[name] for name in ("epsilon", "threshold", "layer", "held_out", "seed")},
-        )
-        return defence._adopt(
-            layer=stored["layer_"],
-            sas=dict(stored["sas_"]),
-            prober=SafetyProber.from_tensors(_part(tensors, "prober."), **_restored(prober)),
-            head=RefusalHead.from_matrix(_part(tensors, "head.")["matrix"], **_restored(head)),
-            fitted_on=state.fitted_on,
-        )
+        with restoring(folder):
+            stored, tensors = state.settings, state.tensors
+            prober, head = stored["prober"], stored["head"]
+            defence = cls(
+                reading=Reading(**stored["reading"]),
+                prober=SafetyProber(**prober["hyperparameters"]),
+                head=RefusalHead(**head["hyperparameters"]),
+                **{name: stored[name] for name in ("epsilon", "threshold", "layer", "held_out", "seed")},
+            )
+            return defence._adopt(
+                layer=stored["layer_"],
+                sas=dict(stored["sas_"]),
+                prober=SafetyProber.from_tensors(_part(tensors, "prober."), **_restored(prober)),
+                head=RefusalHead.from_matrix(_part(tensors, "head.")["matrix"], **_restored(head)),
+                fitted_on=state.fitted_on,
+            )
 
     def _split(self, rows: int, *, checkpoint: Checkpoint) -> Split | None:
         """(training rows, held-out rows), where an epoch is chosen; None where all rows train."""

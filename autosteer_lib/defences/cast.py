@@ -19,17 +19,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias, get_args
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from autosteer_lib.arguments import check_numbers
+from autosteer_lib.arguments import check_choice, check_list, check_numbers, check_whole
 from autosteer_lib.condition_vectors import (
     Centring,
     ConditionPoint,
     Grid,
+    Side,
     condition_point,
     condition_similarity,
     contrast_direction,
@@ -37,13 +38,13 @@ from autosteer_lib.condition_vectors import (
 )
 from autosteer_lib.defences.fitted_defence import FittedDefence
 from autosteer_lib.defences.gated_vectors import Gate, GatedVectors
-from autosteer_lib.encoding import Encoded
+from autosteer_lib.encoding import Encoded, check_answer, check_batch_size
 from autosteer_lib.fitted_state import FittedOn
 from autosteer_lib.models import MLLM
 from autosteer_lib.pooled_states import last_states, masked_mean, mean_states
 from autosteer_lib.prompts import Prompt
 from autosteer_lib.sites import resid_pre
-from autosteer_lib.text_sets import TextSets
+from autosteer_lib.text_sets import TextSets, check_fit
 
 Reads: TypeAlias = Literal["mean", "last"]
 
@@ -84,15 +85,23 @@ class Cast(FittedDefence):
             point: l_c, threshold and side as they are, for sweeps over the threshold; None takes the fitted ones.
 
         Raises:
-            ValueError: values that are not known, or behaviour layers below the condition's.
+            TypeError: a value of another type.
+            ValueError: values that are not known, no layers, or a point without its four parts.
         """
         check_numbers(strength=strength)
-        if reads not in ("mean", "last"):
-            raise ValueError(f"reads={reads!r} is not known; allowed: 'mean', 'last'")
+        check_choice(reads, get_args(Reads), name="reads")
+        check_choice(centring, get_args(Centring), name="centring")
+        check_choice(grid, get_args(Grid), name="grid")
+        for name, layers in (("condition_layers", condition_layers), ("behaviour_layers", behaviour_layers)):
+            remedy = "a list of layers, as in [1, 2], or None for the paper's share of the depth"
+            if layers is not None:
+                check_list(layers, int, name=name, remedy=remedy)
+                if not layers:
+                    raise ValueError(f"{name} is empty; give {remedy}")
         self.strength, self.reads, self.centring, self.grid = strength, reads, centring, grid
         self.condition_layers = None if condition_layers is None else tuple(condition_layers)
         self.behaviour_layers = None if behaviour_layers is None else tuple(behaviour_layers)
-        self.point = None if point is None else ConditionPoint(*point)
+        self.point = None if point is None else _point(point)
 
     def fit(
         self,
@@ -116,9 +125,14 @@ class Cast(FittedDefence):
             progress: show bars.
 
         Raises:
+            TypeError: a model, texts or forced answers that are none.
             ValueError: layers that do not exist or do not fit together, fewer than two pairs, or prompts that no
                 threshold can part.
         """
+        check_fit(mllm, texts, settings=None, judge=None)
+        for name, text in (("refusal_text", refusal_text), ("compliance_text", compliance_text)):
+            check_answer(text, name=name)
+        check_batch_size(batch_size)
         conditions, behaviours = self._layers(FittedOn.of(mllm))
         pairs = min(len(texts.unsafe), len(texts.safe))
         if pairs < 2:
@@ -221,6 +235,18 @@ class Cast(FittedDefence):
                 f"there is no condition direction at layer {self.point_.layer}: both sides of all pairs have the same "
                 "state there; choose another layer"
             )
+
+
+def _point(given: Sequence[Any]) -> ConditionPoint:
+    remedy = "ConditionPoint(layer=…, threshold=…, side=…, f1=…), as in point_ of a fitted Cast, or None"
+    check_list(given, object, name="point", remedy=remedy)
+    if len(given) != len(ConditionPoint._fields):
+        raise ValueError(f"point={given!r} has {len(given)} parts; give {remedy}")
+    point = ConditionPoint(*given)
+    check_whole(**{"point.layer": point.layer})
+    check_numbers(**{"point.threshold": point.threshold, "point.f1": point.f1})
+    check_choice(point.side, get_args(Side), name="point.side")
+    return point
 
 
 def _share(layers: tuple[int, int], depth: int) -> tuple[int, ...]:

@@ -35,6 +35,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from autosteer_lib.arguments import check_choice, check_flags, check_given, check_whole
 from autosteer_lib.defences.asking import (
     ReviewingDefence,
     charged,
@@ -99,16 +100,17 @@ class Ecso(ReviewingDefence):
             answer_limit: longest piece of an answer that is quoted in the check, in characters.
 
         Raises:
+            TypeError: a value of another type.
             ValueError: an unknown verdict, a template without its placeholders, an empty word or limit.
         """
-        if verdict not in get_args(Verdict):
-            raise ValueError(
-                f"verdict={verdict!r} is not known; allowed are {', '.join(map(repr, get_args(Verdict)))}"
-            )
+        check_choice(verdict, get_args(Verdict), name="verdict")
+        check_flags(check_sees=check_sees, answer_sees=answer_sees)
+        check_whole(answer_limit=answer_limit)
         check_template("check", check, needs=("question", "answer"))
         check_template("caption", caption, needs=("question",))
         check_template("retell", retell, needs=("question", "caption"))
         for name, word in (("yes", yes), ("no", no)):
+            check_given(word, str, name=name, remedy="the word that the check asks for")
             if not word.strip():
                 raise ValueError(f"{name}={word!r} is empty; give the word that the check asks for")
         if answer_limit < 1:

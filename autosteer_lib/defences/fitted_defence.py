@@ -17,7 +17,7 @@ from sklearn.exceptions import NotFittedError
 from torch import Tensor
 
 from autosteer_lib.defences.base import SteeringDefence
-from autosteer_lib.fitted_state import FittedOn, load_state, save_state, state_hash
+from autosteer_lib.fitted_state import FittedOn, load_state, restoring, save_state, state_hash
 from autosteer_lib.models import MLLM
 
 Own = TypeVar("Own", bound="FittedDefence")  # typing.Self is not known to the type checks of the tests
@@ -84,8 +84,9 @@ class FittedDefence(SteeringDefence):
     def load(cls: type[Own], folder: str | Path, mllm: MLLM) -> Own:
         """Read a fitted defence for the model it was fitted on."""
         state = load_state(folder, mllm, kind=cls.kind)
-        defence = cls(**state.settings["hyperparameters"])
-        return defence._adopt(state.tensors, state.settings["values"], fitted_on=state.fitted_on)
+        with restoring(folder):
+            defence = cls(**state.settings["hyperparameters"])
+            return defence._adopt(state.tensors, state.settings["values"], fitted_on=state.fitted_on)
 
     def retuned(self: Own, **changes: Any) -> Own:
         """The same fit with other hyper-parameters, for sweeps; nothing is computed again.

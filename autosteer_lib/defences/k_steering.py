@@ -18,16 +18,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, ClassVar
+from types import NoneType
+from typing import Any, ClassVar, get_args
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from autosteer_lib.activations import collect
-from autosteer_lib.arguments import check_numbers, check_whole
+from autosteer_lib.arguments import check_choice, check_given, check_list, check_numbers, check_whole
 from autosteer_lib.defences.fitted_defence import FittedDefence
-from autosteer_lib.encoding import Encoded
+from autosteer_lib.encoding import Encoded, check_batch_size, check_prompts
 from autosteer_lib.fitted_state import FittedOn
 from autosteer_lib.generation import GenerationSettings
 from autosteer_lib.judges import Judge
@@ -109,18 +110,24 @@ class KSteering(FittedDefence):
             seed: of the split and of the training.
 
         Raises:
+            TypeError: a value of another type.
             ValueError: values that mean nothing.
         """
         check_numbers(threshold=threshold, alpha=alpha, decay=decay, lr=lr, held_out=held_out)
         check_whole(steps=steps, width=width, epochs=epochs, batch_size=batch_size, seed=seed)
+        for name, labels in (("target", target), ("avoid", avoid)):
+            check_list(labels, str, name=name, remedy="a list of labels, as in ['refused']")
+        check_given(gate, (str, NoneType), name="gate", remedy="a label, or None to steer every row")
+        if layer is not None:
+            check_whole(layer=layer)
         if not target and not avoid:
             raise ValueError("neither target nor avoid has a label: there is nowhere to step; give some")
         if set(target) & set(avoid):
             raise ValueError(
-                f"labels {sorted(set(target) & set(avoid))} are to be reached and avoided at once"
+                f"labels {sorted(set(target) & set(avoid))} are to be reached and avoided at once; "
+                "leave each in target or in avoid"
             )
-        if algorithm not in ("descent", "reflection"):
-            raise ValueError(f"algorithm={algorithm!r} is not known; allowed: 'descent', 'reflection'")
+        check_choice(algorithm, get_args(Algorithm), name="algorithm")
         if not 0 <= threshold <= 1:
             raise ValueError(f"threshold = {threshold} is outside [0, 1]; it is compared with a probability")
         for name, value in (
@@ -156,9 +163,15 @@ class KSteering(FittedDefence):
             progress: show bars.
 
         Raises:
+            TypeError: a model or labels that are none.
             ValueError: a label that target, avoid or gate names and that is not there, an empty one, a layer that does
                 not exist, or too few prompts.
         """
+        check_given(labels, Mapping, name="labels", remedy="a mapping, as in {'refused': [Prompt(…), …], …}")
+        labels = {
+            name: check_prompts(mllm, prompts, name=f"labels[{name!r}]") for name, prompts in labels.items()
+        }
+        check_batch_size(batch_size)
         self._check_labels({name: len(prompts) for name, prompts in labels.items()})
         fitted_on = FittedOn.of(mllm)
         if self.layer is not None and not 0 <= self.layer < mllm.layers:

@@ -32,8 +32,8 @@ from autosteer_lib.defences.base import SteeringDefence
 from autosteer_lib.defences.prefill_shift import PrefillShift
 from autosteer_lib.directions import TextCentroids
 from autosteer_lib.encoding import Encoded, check_prompts
-from autosteer_lib.fitted_state import FittedOn, load_state, save_state, state_hash
-from autosteer_lib.generation import GenerationSettings, check_call
+from autosteer_lib.fitted_state import FittedOn, load_state, restoring, save_state, state_hash
+from autosteer_lib.generation import GenerationSettings
 from autosteer_lib.judges import Judge
 from autosteer_lib.layer_scores import (
     SCORES,
@@ -49,7 +49,7 @@ from autosteer_lib.own_answers import OwnAnswers, ask_anew
 from autosteer_lib.prompts import Prompt
 from autosteer_lib.sites import resid_post
 from autosteer_lib.tensor_cache import check_cache
-from autosteer_lib.text_sets import FEWEST, TextSets, keep_by_behaviour
+from autosteer_lib.text_sets import FEWEST, TextSets, check_fit, keep_by_behaviour
 from autosteer_lib.trust_region import Step, trust_region_step
 
 KIND = "MARS"
@@ -129,10 +129,7 @@ class Mars(SteeringDefence):
             ValueError: a layer that does not exist, neutral prompts of another kind, or too few texts left by the
                 filter (the message has the counts).
         """
-        settings = GenerationSettings() if settings is None else settings
-        check_given(texts, TextSets, name="texts", remedy="TextSets(unsafe=…, safe=…, …)")
-        for side in (texts.unsafe, texts.safe, texts.validation_unsafe, texts.validation_safe):
-            check_call(mllm, side, settings=settings)
+        settings = check_fit(mllm, texts, settings=settings, judge=judge)
         _check_layer(self.layer, FittedOn.of(mllm))
         neutral = {
             "image": check_prompts(mllm, pictures, name="pictures"),
@@ -278,25 +275,26 @@ class Mars(SteeringDefence):
     def load(cls, folder: str | Path, mllm: MLLM) -> Mars:
         """Read a fitted defence for the model it was fitted on."""
         state = load_state(folder, mllm, kind=KIND)
-        stored, tensors = dict(state.settings), state.tensors
-        refusals, acceptances = stored.pop("refusals"), stored.pop("acceptances")
-        defence = cls(**{**stored, "reading": MarsReading(**stored["reading"])})
-        return defence._adopt(
-            centroids=TextCentroids(
-                refused=tensors["refused"],
-                accepted=tensors["accepted"],
-                pooled=tensors["pooled"],
-                refusals=refusals,
-                acceptances=acceptances,
-            ),
-            scores=LayerScores(**{name: tensors[name] for name in SCORES}),
-            neutral={
-                name.removeprefix("neutral."): tensor
-                for name, tensor in tensors.items()
-                if name.startswith("neutral.")
-            },
-            fitted_on=state.fitted_on,
-        )
+        with restoring(folder):
+            stored, tensors = dict(state.settings), state.tensors
+            refusals, acceptances = stored.pop("refusals"), stored.pop("acceptances")
+            defence = cls(**{**stored, "reading": MarsReading(**stored["reading"])})
+            return defence._adopt(
+                centroids=TextCentroids(
+                    refused=tensors["refused"],
+                    accepted=tensors["accepted"],
+                    pooled=tensors["pooled"],
+                    refusals=refusals,
+                    acceptances=acceptances,
+                ),
+                scores=LayerScores(**{name: tensors[name] for name in SCORES}),
+                neutral={
+                    name.removeprefix("neutral."): tensor
+                    for name, tensor in tensors.items()
+                    if name.startswith("neutral.")
+                },
+                fitted_on=state.fitted_on,
+            )
 
     def _step(
         self, layer: int, centre: Float[Tensor, "batch dim"], hidden: Float[Tensor, "batch tokens dim"]

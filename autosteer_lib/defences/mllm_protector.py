@@ -24,7 +24,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from autosteer_lib.arguments import check_numbers
+from autosteer_lib.arguments import check_given, check_numbers, described
 from autosteer_lib.defences.answer_detector import Exchange
 from autosteer_lib.defences.asking import (
     ReviewingDefence,
@@ -83,6 +83,7 @@ class Refusal:
     text: str = REFUSAL
 
     def __post_init__(self) -> None:
+        check_given(self.text, str, name="text", remedy="the words of the refusal")
         if not self.text.strip():
             raise ValueError(f"text={self.text!r} is empty; give the words of the refusal")
 
@@ -147,14 +148,21 @@ class MllmProtector(ReviewingDefence):
             threshold: τ, in [0, 1]; an answer above it is replaced.
 
         Raises:
+            TypeError: a detector or rewriter that is none.
             ValueError: a threshold that no probability can be compared with.
             NotFittedError: a detector that was not fitted.
         """
         check_numbers(threshold=threshold)
         if not 0 <= threshold <= 1:
             raise ValueError(f"threshold = {threshold} is outside [0, 1]; it is compared with P(harmful)")
-        self.detector, self.threshold = detector, threshold
         self.rewriter: Rewriter = Refusal() if rewriter is None else rewriter
+        for name, part, method, remedy in (
+            ("detector", detector, "look", "a fitted AnswerDetector, or HubDetector(…)"),
+            ("rewriter", self.rewriter, "rewrite", "Refusal(…) or SelfRewriter(…), or leave it out"),
+        ):
+            if isinstance(part, type) or not hasattr(part, method):
+                raise TypeError(f"{name} is {described(part)}; give {remedy}")
+        self.detector, self.threshold = detector, threshold
         parts = {"detector": detector.fingerprint, "rewriter": self.rewriter.fingerprint}
         self._parts = parts
 

@@ -25,7 +25,7 @@ from autosteer_lib.defences.fitted_defence import FittedDefence
 from autosteer_lib.encoding import Encoded
 from autosteer_lib.fitted_state import FittedOn
 from autosteer_lib.generation import GenerationSettings
-from autosteer_lib.judges import Judge, RefusalPhrases
+from autosteer_lib.judges import Judge, RefusalPhrases, verdict
 from autosteer_lib.models import MLLM
 from autosteer_lib.own_answers import OwnAnswers, ask_anew
 from autosteer_lib.pooled_states import last_states
@@ -47,7 +47,7 @@ from autosteer_lib.refusal_sweeps import (
     sweep,
 )
 from autosteer_lib.sites import Attachment, Edit, Site, resid_pre
-from autosteer_lib.text_sets import FEWEST, TextSets
+from autosteer_lib.text_sets import FEWEST, TextSets, check_fit
 
 Intervention: TypeAlias = Literal["add", "ablate"]
 
@@ -93,7 +93,10 @@ class RefusalDirection(FittedDefence):
             ValueError: values that mean nothing.
         """
         check_numbers(coefficient=coefficient, deepest=deepest, coverage=coverage)
-        check_whole(fewest=fewest)
+        given = {"layer": layer, "position": position}
+        check_whole(fewest=fewest, **{name: value for name, value in given.items() if value is not None})
+        tests = {"least_induced": least_induced, "most_kl": most_kl}
+        check_numbers(**{name: value for name, value in tests.items() if value is not None})
         if intervention not in ("add", "ablate") or keep not in ("score", "all"):
             raise ValueError(
                 f"intervention={intervention!r}, keep={keep!r}; allowed: 'add' or 'ablate', 'score' or 'all'"
@@ -134,7 +137,8 @@ class RefusalDirection(FittedDefence):
         Raises:
             ValueError: too few texts, prompts without the assistant's header, no refusal, or no candidate that passes.
         """
-        settings, judge = settings or GenerationSettings(), judge or RefusalPhrases()
+        judge = RefusalPhrases() if judge is None else judge
+        settings = check_fit(mllm, texts, settings=settings, judge=judge)
         self._check_before(mllm, texts)
         size = settings.batch_size
         sets = (texts.unsafe, texts.safe, texts.validation_unsafe, texts.validation_safe)
@@ -143,7 +147,9 @@ class RefusalDirection(FittedDefence):
         answered = [*texts.unsafe, *texts.safe]
         answered_with = answers(mllm, answered, settings=settings, progress=progress)
         said = torch.cat(logits[:2]).argmax(dim=-1).tolist()
-        refused = [judge(p, answer).refused for p, answer in zip(answered, answered_with, strict=True)]
+        refused = [
+            verdict(judge, p, answer).refused for p, answer in zip(answered, answered_with, strict=True)
+        ]
         tokens = refusal_tokens(
             [token for token, was in zip(said, refused, strict=True) if was],
             [token for token, was in zip(said, refused, strict=True) if not was],

@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import torch
@@ -28,21 +29,22 @@ from sklearn.exceptions import NotFittedError
 from torch import Tensor
 
 from autosteer_lib.activations import collect
-from autosteer_lib.arguments import check_flags, check_numbers, check_whole
+from autosteer_lib.arguments import check_flags, check_given, check_numbers, check_whole
 from autosteer_lib.decoding_probe import DecodingProbe, check_sides
 from autosteer_lib.defences.base import SteeringDefence
 from autosteer_lib.defences.reranking import Reranking
 from autosteer_lib.defences.sign_check import HeldOutCheck, check_sign
 from autosteer_lib.encoding import Encoded
-from autosteer_lib.fitted_state import FittedOn, load_state, save_state, state_hash
-from autosteer_lib.generation import GenerationSettings
-from autosteer_lib.judges import Judge, RefusalPhrases
+from autosteer_lib.fitted_state import FittedOn, load_state, restoring, save_state, state_hash
+from autosteer_lib.generation import GenerationSettings, check_call
+from autosteer_lib.judges import Judge, RefusalPhrases, check_judge
 from autosteer_lib.modal_alignment import ModalAlignment
 from autosteer_lib.models import MLLM
 from autosteer_lib.probe_sets import ProbeSets
 from autosteer_lib.prompts import Prompt
 from autosteer_lib.safesteer_readings import SafeSteerReading
 from autosteer_lib.sites import Site, final_norm, resid_post
+from autosteer_lib.tensor_cache import check_cache
 
 KIND = "SafeSteer"
 CANDIDATES = 5  # K: the paper's sweep begins here and finds small K best; it does not say which it took
@@ -86,6 +88,8 @@ class SafeSteer(SteeringDefence):
         check_whole(k=k, step=step, seed=seed)
         check_numbers(threshold=threshold, held_out=held_out)
         check_flags(rerank=rerank, align=align)
+        remedy = "SafeSteerReading(…), or leave it out"
+        check_given(reading, (SafeSteerReading, NoneType), name="reading", remedy=remedy)
         if k < 1:
             raise ValueError(f"k = {k} candidates; give at least 1 (the paper tries 5 to 20)")
         if step < 1:
@@ -125,9 +129,19 @@ class SafeSteer(SteeringDefence):
             progress: show bars.
 
         Raises:
+            TypeError: a model, sets, settings or judge that are none.
             ValueError: one class is missing or too small, no attacks in pictures or in words where the alignment
                 vector needs both, or a model that cannot be re-ranked; before the model runs.
         """
+        settings = GenerationSettings() if settings is None else settings
+        check_given(
+            sets, ProbeSets, name="sets", remedy="ProbeSets(harmless=…, image_attacks=…, text_attacks=…)"
+        )
+        for side in (sets.attacks, sets.harmless):
+            check_call(mllm, side, settings=settings)
+        judge = RefusalPhrases() if judge is None else judge
+        check_judge(judge, in_batches=False)
+        check_cache(cache)
         for name, prompts in (("image_attacks", sets.image_attacks), ("text_attacks", sets.text_attacks)):
             if self.align and not prompts:
                 raise ValueError(
@@ -138,7 +152,6 @@ class SafeSteer(SteeringDefence):
         train, kept_back = sets.split(held_out=self.held_out, seed=self.seed)
         check_sides(len(train.attacks), len(train.harmless))
         self._check_decoding(mllm)
-        settings = settings or GenerationSettings()
 
         def states(prompts: Sequence[Prompt]) -> Tensor:
             if not prompts:
@@ -167,7 +180,7 @@ class SafeSteer(SteeringDefence):
             k=self.k,
             steps=self.step,
             settings=settings,
-            judge=judge or RefusalPhrases(),
+            judge=judge,
             progress=progress,
         )
         return self._adopt(probe=probe, alignment=alignment, check=check, fitted_on=FittedOn.of(mllm))
@@ -266,19 +279,20 @@ class SafeSteer(SteeringDefence):
     def load(cls, folder: str | Path, mllm: MLLM) -> SafeSteer:
         """Read a fitted defence for the model it was fitted on."""
         state = load_state(folder, mllm, kind=KIND)
-        stored, tensors = state.settings, state.tensors
-        hyper = stored["hyperparameters"]
-        defence = cls(**{**hyper, "reading": SafeSteerReading(**hyper["reading"])})
-        parts: dict[str, dict[str, Tensor]] = {"probe": {}, "alignment": {}}
-        for name, tensor in tensors.items():
-            part, _, rest = name.partition(".")
-            parts[part][rest] = tensor
-        return defence._adopt(
-            probe=DecodingProbe.from_tensors(parts["probe"], **stored["probe"]),
-            alignment=ModalAlignment(**parts["alignment"]) if parts["alignment"] else None,
-            check=HeldOutCheck(**stored["check"]),
-            fitted_on=state.fitted_on,
-        )
+        with restoring(folder):
+            stored, tensors = state.settings, state.tensors
+            hyper = stored["hyperparameters"]
+            defence = cls(**{**hyper, "reading": SafeSteerReading(**hyper["reading"])})
+            parts: dict[str, dict[str, Tensor]] = {"probe": {}, "alignment": {}}
+            for name, tensor in tensors.items():
+                part, _, rest = name.partition(".")
+                parts[part][rest] = tensor
+            return defence._adopt(
+                probe=DecodingProbe.from_tensors(parts["probe"], **stored["probe"]),
+                alignment=ModalAlignment(**parts["alignment"]) if parts["alignment"] else None,
+                check=HeldOutCheck(**stored["check"]),
+                fitted_on=state.fitted_on,
+            )
 
     def _site(self, layers: int) -> Site:
         return final_norm() if self.reading.norm == "post" else resid_post(layers - 1)

@@ -18,7 +18,7 @@ from autosteer_lib.activations import collect
 from autosteer_lib.decoding_probe import DecodingProbe
 from autosteer_lib.defences.reranking import Reranking
 from autosteer_lib.generation import GenerationSettings, respond
-from autosteer_lib.judges import Judge
+from autosteer_lib.judges import Judge, verdict
 from autosteer_lib.models import MLLM
 from autosteer_lib.prompts import Prompt
 from autosteer_lib.sites import Site
@@ -76,7 +76,7 @@ def check_sign(
             )
 
         answers = respond(mllm, attacks, settings=settings, steering=steering, progress=progress)
-        return sum(judge(prompt, a.text).refused for prompt, a in zip(attacks, answers, strict=True))
+        return sum(verdict(judge, prompt, a.text).refused for prompt, a in zip(attacks, answers, strict=True))
 
     return HeldOutCheck(
         attacks=len(attacks),

@@ -9,6 +9,7 @@ Source: AutoSteer §4.1 and §4.4.4 (the sweep over ε); LM-Steer (Han et al. 20
 """
 
 from collections.abc import Mapping
+from types import NoneType
 
 import torch
 from jaxtyping import Bool, Float
@@ -44,6 +45,8 @@ class Steer(SteeringDefence):
             remedy="head_ of a fitted AutoSteer, or RefusalHead.from_matrix(…)",
         )
         check_numbers(epsilon=epsilon)
+        remedy = "fitted_on_ of a fitted AutoSteer, or leave it out"
+        check_given(fitted_on, (FittedOn, NoneType), name="fitted_on", remedy=remedy)
         self.head = head
         self.epsilon = epsilon
         self.fitted_on = fitted_on

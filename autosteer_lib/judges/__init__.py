@@ -17,6 +17,7 @@ from autosteer_lib.judges.base import (
     is_correct,
     normalise,
     opinions,
+    verdict,
 )
 from autosteer_lib.judges.phrases import REFUSAL_PHRASES, RefusalPhrases
 
@@ -31,4 +32,5 @@ __all__ = [
     "is_correct",
     "normalise",
     "opinions",
+    "verdict",
 ]

@@ -93,9 +93,48 @@ def opinions(judge: Judge | BatchJudge, prompts: Sequence[Prompt], answers: Sequ
     if len(prompts) != len(answers):
         raise ValueError(f"{len(prompts)} prompts and {len(answers)} answers: give one answer a prompt")
     if isinstance(judge, BatchJudge):
-        return judge.opinions(prompts, answers)
-    verdicts = [judge(prompt, answer) for prompt, answer in zip(prompts, answers, strict=True)]
+        found = judge.opinions(prompts, answers)
+        if not isinstance(found, Sequence) or len(found) != len(answers):
+            raise TypeError(
+                f"{_who(judge)} was asked about {len(answers)} answers and its opinions(…) gave {described(found)}; it must "
+                "give a list with one Opinion each"
+            )
+        for prompt, opinion in zip(prompts, found, strict=True):
+            _check_said(judge, prompt, opinion, kind=Opinion)
+        return found
+    verdicts = [verdict(judge, prompt, answer) for prompt, answer in zip(prompts, answers, strict=True)]
     return [Opinion(unsafe=v.unsafe, refused=v.refused, detail=v.detail) for v in verdicts]
+
+
+def verdict(judge: Judge, prompt: Prompt, answer: str) -> Verdict:
+    """Ask a judge about one answer.
+
+    Raises:
+        TypeError: it gave something else than a `Verdict`; a bare True would leave open which question it answers.
+    """
+    said = judge(prompt, answer)
+    _check_said(judge, prompt, said, kind=Verdict)
+    return said
+
+
+def _check_said(judge: object, prompt: Prompt, said: object, *, kind: type[Verdict] | type[Opinion]) -> None:
+    open_too, left_open = ("", "") if kind is Verdict else (" or None", ", or None where it does not say")
+    if not isinstance(said, kind):
+        raise TypeError(
+            f"{_who(judge)} said {described(said)} of the answer to prompt {prompt.id!r}; it must give a "
+            f"{kind.__name__}(unsafe=…, refused=…) of autosteer_lib.judges, each True or False{left_open}"
+        )
+    for name in ("unsafe", "refused"):
+        value = getattr(said, name)
+        if not isinstance(value, bool) and not (kind is Opinion and value is None):
+            raise TypeError(
+                f"{_who(judge)} gave {name}={described(value)} of the answer to prompt {prompt.id!r}; give True or "
+                f"False{open_too} (bool(…) of a table's)"
+            )
+
+
+def _who(judge: object) -> str:
+    return f"judge {getattr(judge, 'name', None) or getattr(judge, '__name__', type(judge).__name__)!r}"
 
 
 def plain_request(prompt: Prompt) -> str:

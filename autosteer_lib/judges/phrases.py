@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 from typing import Literal
 
+from autosteer_lib.arguments import check_list
 from autosteer_lib.judges.base import Verdict, normalise
 from autosteer_lib.judges.refusal_lists import REFUSAL_LISTS
 from autosteer_lib.prompts import Prompt
@@ -65,6 +66,8 @@ class RefusalPhrases:
         leads = {"prefix": r"^\W*?", "opening": rf"^(?:\S+ ){{0,{LEADING_WORDS}}}?\W*", "anywhere": ""}
         if where not in leads:
             raise ValueError(f"where={where!r} is not known; allowed: {', '.join(map(repr, leads))}")
+        remedy = "a list of phrases, as in ['sorry', 'i cannot']"
+        check_list(phrases, str, name="phrases", remedy=remedy)
         self.name = name
         self.phrases = tuple(normalise(phrase) for phrase in phrases)
         self.where = where

@@ -22,8 +22,7 @@ from autosteer_lib.organism.bounds import Measured
 from autosteer_lib.organism.organisms import ORGANISMS
 from autosteer_lib.organism.pipeline import SHIPPED_SEED
 from autosteer_lib.organism.whole_training import place, train
-
-_SHIPPED = Path(__file__).parents[2] / "data" / "organisms"
+from autosteer_lib.provenance import repository_root
 
 
 def _report(rows: Sequence[Measured]) -> bool:
@@ -64,7 +63,12 @@ def main() -> int:
         "--ship", action="store_true", help="replace the shipped model if it keeps its bounds"
     )
     arguments = parser.parse_args()
-    organism, shipped = ORGANISMS[arguments.model], _SHIPPED / arguments.model
+    try:
+        shipped = repository_root() / "data" / "organisms" / arguments.model
+    except FileNotFoundError as error:
+        print(error, file=sys.stderr)
+        return 2
+    organism = ORGANISMS[arguments.model]
     trained = train(
         organism,
         out=arguments.out or place(arguments.model, seed=arguments.seed),

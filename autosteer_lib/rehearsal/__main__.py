@@ -47,8 +47,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--profile", default="paper", help="a shipped profile or a .toml file")
     parser.add_argument("--families", action="store_true", help="one of each further family as well")
     options = parser.parse_args(arguments)
-    folder = repository_root() / "build" / "rehearsal"
     try:
+        folder = repository_root() / "build" / "rehearsal"
         profile = load_profile(options.profile)
         families = families_of(profile, root=repository_root(), further=options.families)
         prepared = [prepare(profile, family, folder=folder) for family in families]

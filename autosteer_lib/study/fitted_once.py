@@ -25,14 +25,25 @@ Part = TypeVar("Part", bound=Fitted)
 
 
 def fitted_once(folder: Path, *, load: Callable[[Path], Part], fit: Callable[[], Part]) -> Part:
-    """The part that the folder holds; if it holds none, the one that `fit` makes, which is then saved there."""
+    """The part that the folder holds; if it holds none, the one that `fit` makes, which is then saved there.
+
+    Raises:
+        ValueError: the folder holds one that is damaged; says what to delete.
+    """
     whole = folder / "state.json"
     if whole.is_file():
-        return load(folder)
+        return _loaded(folder, load)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_name(f"{folder.name}.lock")):
         if whole.is_file():
-            return load(folder)
+            return _loaded(folder, load)
         part = fit()
         part.save(folder)
         return part
+
+
+def _loaded(folder: Path, load: Callable[[Path], Part]) -> Part:
+    try:
+        return load(folder)
+    except (ValueError, FileNotFoundError) as error:
+        raise ValueError(f"{error}. This run made it itself: delete {folder} and run again") from error

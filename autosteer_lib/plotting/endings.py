@@ -17,6 +17,7 @@ from autosteer_lib.plotting.style import (
     VERDICT_COLOURS,
     WIDTH,
     grid_shape,
+    hang_labels,
     new_figure,
     one_row_each,
     require,
@@ -73,6 +74,7 @@ def endings_by_variant(frame: pd.DataFrame, *, over: str = "variant", columns: i
         handles=[Patch(color=_colour(ending), label=LABELS[ending]) for ending in present],
         loc="outside upper left", ncols=len(present), handlelength=1.2, columnspacing=1.4,
     )  # fmt: skip
+    hang_labels(figure, list(grid.flat)[: len(sets)], columns=columns)
     return figure
 
 

@@ -96,8 +96,9 @@ def _bars(axes: Axes, table: pd.DataFrame, variants: Sequence[str], *, over: str
     axes.set_ylim(len(variants) - 0.5, -0.5)
     axes.set_xlim(0, 1)
     axes.set_xticks([0, 0.5, 1], ["0", "50", "100"])
-    for tick, side in zip(axes.xaxis.get_major_ticks(), ("left", "center", "right"), strict=True):
-        tick.label1.set_horizontalalignment(side)  # inside the panel: the next one's 0 would touch 100
+    first, *_, last = axes.xaxis.get_major_ticks()  # inside the panel: the next one's 0 would touch 100
+    first.label1.set_horizontalalignment("left")
+    last.label1.set_horizontalalignment("right")
 
 
 def _colour(ending: str) -> str | tuple[float, float, float]:

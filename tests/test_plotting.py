@@ -371,6 +371,12 @@ def test_rates_are_drawn_where_they_are_with_their_intervals() -> None:
     assert [tuple(segment[:, 0]) for segment in segments] == list(zip(auto["low"], auto["high"], strict=True))
 
 
+def test_rates_say_over_how_many_answers_they_are() -> None:
+    axes = plotting.rates_by_surface(_rates().assign(n=120), label="refused (%)").axes[0]
+    assert axes.get_xlabel() == "refused (%), n = 120"
+    assert plotting.rates_by_surface(_rates(), label="refused (%)").axes[0].get_xlabel() == "refused (%)"
+
+
 def test_reported_numbers_are_hollow_and_apart() -> None:
     figure = FIGURES["rates_by_surface"]()
     ours, theirs = figure.axes
@@ -497,6 +503,15 @@ def test_answers_with_dollars_and_without_words_are_drawn() -> None:
     assert r"costs \$5 or \$6" in texts
     assert "(empty)" in texts
     _png(plotting.answer_drift(answers))
+
+
+def test_strengths_with_the_same_answers_share_a_row() -> None:
+    table = _drift()
+    rows = [text.get_text() for text in _texts(plotting.answer_drift(table)) if "ε" in text.get_text()]
+    assert rows == ["ε = 0", "ε = 0.03", "ε = 0.06\nto 0.1", "ε = 0.2"]
+    first = table["prompt"] == table["prompt"].iloc[0]
+    table.loc[first & (table["epsilon"] == 0.1), "verdict"] = "unsafe"  # of one prompt alone
+    assert len([text for text in _texts(plotting.answer_drift(table)) if "ε" in text.get_text()]) == 5
 
 
 def test_cost_ratios_are_relative_to_the_baseline() -> None:

@@ -423,6 +423,34 @@ def test_ablation_draws_each_variant_and_the_full_method_s_line() -> None:
         plotting.ablation_dots(_variants(), full="MARS")
 
 
+def test_the_full_method_s_line_is_seen_where_the_grid_has_one() -> None:
+    table = _variants()
+    table.loc[table["variant"] == "full", ["rate", "low", "high"]] = 0.5
+    figure = plotting.ablation_dots(table)
+    for axes, measure in zip(figure.axes, MEASURES, strict=True):
+        (line,) = [one for one in _coloured(axes, MEASURE_COLOURS[measure]) if _xs(one) == [0.5, 0.5]]
+        boundaries = [one for one in axes.lines if _xs(one) == [0, 1] and one is not line]
+        assert line.get_zorder() > max(axes.xaxis.get_zorder(), *(one.get_zorder() for one in boundaries))
+
+
+def test_a_grid_that_is_not_full_has_rows_as_close_as_a_full_one() -> None:
+    def gap(surfaces: int) -> float:
+        parts = [_separations().assign(surface=f"surface {index}") for index in range(surfaces)]
+        table = pd.concat(parts).drop_duplicates(["surface", "centring", "layer"])
+        boxes = [axes.get_position() for axes in _laid_out(plotting.separation_by_layer(table)).axes]
+        return float(boxes[0].y0 - boxes[3].y1)
+
+    assert gap(5) == pytest.approx(gap(6), abs=0.01)
+    figure = plotting.separation_by_layer(_separations())
+    labels = [axes.get_xlabel() for axes in figure.axes if axes.get_visible() and axes.xaxis.get_visible()]
+    assert labels.count("layer") == 3
+
+
+def _laid_out(figure: Figure) -> Figure:
+    figure.draw_without_rendering()
+    return figure
+
+
 def test_ablation_tells_surfaces_apart_and_utility_belongs_to_none() -> None:
     harmful, _, utility = FIGURES["ablation_dots_by_surface"]().axes
     for surface in ("image", "typographic", "video"):
@@ -444,6 +472,20 @@ def test_neutral_images_has_a_line_a_measure_and_the_undefended_model_s() -> Non
         assert dotted == [here["rate"].tolist()[:1] * 2]
     dashed = [line for line in theirs.lines if line.get_linestyle() == "--"]
     assert {to_hex(line.get_markerfacecolor()) for line in dashed} == {"#ffffff"}
+
+
+def test_the_undefended_model_s_line_is_called_reported_where_only_the_paper_has_it() -> None:
+    measured = _neutral().dropna(subset="neutral_images")
+    for table, label in ((_neutral(), "undefended"), (measured, "undefended, reported")):
+        figure = plotting.refusal_by_neutral_images(table, reported=_neutral().drop(columns=["low", "high"]))
+        assert figure.legends[0].get_texts()[-1].get_text() == label
+
+
+def test_a_method_of_strokes_reaches_out_of_a_marker_on_the_same_point() -> None:
+    table = pd.DataFrame({"method": ["MRD", "ECSO"], "x": [0.2, 0.2], "y": [0.1, 0.1]})
+    plane = plotting.Plane(title="reported", table=table, x_label="refused (%)", reported=True)
+    sizes = [line.get_markersize() for line in plotting.method_planes([plane]).axes[0].lines]
+    assert sizes == [10, 7]
 
 
 def test_the_plane_has_a_dot_and_a_cross_for_each_method() -> None:

@@ -103,7 +103,7 @@ def _panel(
         rows = np.array([variants.index(name) for name in dots["variant"]]) + offset
         rates = dots["rate"].to_numpy(dtype=float)
         for rate in dots.loc[dots["variant"] == full, "rate"]:
-            axes.axvline(rate, color=colour, linewidth=0.8, zorder=0)
+            axes.axvline(rate, color=colour, linewidth=0.8, zorder=0.7)  # over the grid (0.5), under the dots
         right = rates
         if {"low", "high"} <= set(dots.columns):
             right = dots["high"].to_numpy(dtype=float)
@@ -120,7 +120,7 @@ def _panel(
     axes.tick_params(axis="y", length=0)
     axes.set_ylim(len(variants) - 0.5, -0.5)
     for boundary in range(1, len(variants)):
-        axes.axhline(boundary - 0.5, color="#E6E6E6", linewidth=0.8)
+        axes.axhline(boundary - 0.5, color="#E6E6E6", linewidth=0.8, zorder=0.6)
     percent_axis(axes, which="x", label=f"{measure}\n(%)")
     axes.set_xticks([0, 0.5, 1], ["0", "50", "100"])  # a panel can be an inch wide: five numbers would touch
 

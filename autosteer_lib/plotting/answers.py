@@ -6,7 +6,7 @@ Harmful answers of the model organisms are about symbols and harmless by constru
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from textwrap import fill
 
 import numpy as np
@@ -38,15 +38,15 @@ LONGEST = 400  # characters of an answer that are shown; the records hold all of
 
 @styled
 def answer_drift(answers: pd.DataFrame, *, columns: int = 2) -> Figure:
-    """Draw a table: a row for each ε, a column for each prompt.
+    """Draw a table: a row for each ε that changes an answer, a column for each prompt.
 
     Args:
-        answers: columns prompt, epsilon, answer, verdict ("unsafe", "refused", "safe", …); one row a cell.
+        answers: columns prompt, epsilon, answer, verdict ("unsafe", "refused", "safe", …); one row a cell. Neighbouring
+            strengths with the same answers share a row.
         columns: most prompts shown; the first ones are taken.
     """
     require(answers, ["prompt", "epsilon", "answer", "verdict"], figure="answer_drift")
     prompts = list(dict.fromkeys(answers["prompt"]))[:columns]
-    strengths = sorted(answers["epsilon"].unique())
     left = 0.75
     width = (WIDTH - left) / len(prompts)
     letters = int((width - 0.25) * CHARACTERS_PER_INCH)
@@ -54,19 +54,21 @@ def answer_drift(answers: pd.DataFrame, *, columns: int = 2) -> Figure:
         (row["prompt"], row["epsilon"]): (_wrapped(row["answer"], letters), str(row["verdict"]))
         for row in answers.to_dict("records")
     }
+    spans = _alike(sorted(answers["epsilon"].unique()), lambda e: [cells.get((p, e)) for p in prompts])
     header = [_wrapped(prompt, letters) for prompt in prompts]
     top = LINE * (1 + max(text.count("\n") for text in header)) + 0.12
     heights = [
         LINE * (2 + max(cells[p, e][0].count("\n") for p in prompts if (p, e) in cells)) + 0.16
-        for e in strengths
+        for e, _ in spans
     ]
     figure = new_figure(top + sum(heights))
     axes = _page(figure, top + sum(heights))
     for column, text in enumerate(header):
         axes.text(left + column * width + 0.1, 0.02, text, va="top", ha="left", fontweight="bold")
     y = top
-    for strength, height in zip(strengths, heights, strict=True):
-        axes.text(0.02, y + height / 2, f"ε = {strength:g}", va="center", ha="left")
+    for (strength, last), height in zip(spans, heights, strict=True):
+        span = f"ε = {strength:g}" + (f"\nto {last:g}" if last > strength else "")
+        axes.text(0.02, y + height / 2, span, va="center", ha="left")
         for column, prompt in enumerate(prompts):
             if (prompt, strength) in cells:
                 text, verdict = cells[prompt, strength]
@@ -173,6 +175,17 @@ def prompt_gallery(examples: pd.DataFrame) -> Figure:
         y += height
     _limits(axes, total)  # pictures change the limits
     return figure
+
+
+def _alike(strengths: Sequence[float], what: Callable[[float], object]) -> list[tuple[float, float]]:
+    """Runs of neighbours with the same content, each by its first and last."""
+    spans: list[tuple[float, float]] = []
+    for strength in strengths:
+        if spans and what(spans[-1][1]) == what(strength):
+            spans[-1] = (spans[-1][0], strength)
+        else:
+            spans.append((strength, strength))
+    return spans
 
 
 def _page(figure: Figure, height: float) -> Axes:

@@ -13,11 +13,14 @@ from autosteer_lib.plotting.style import NEUTRAL, method_colour, new_figure, req
 
 
 @styled
-def fall_on_clean_rows(table: pd.DataFrame, *, label: str = "fall of attack success (points)") -> Figure:
+def fall_on_clean_rows(
+    table: pd.DataFrame, *, label: str = "fall of attack success\nunder AutoSteer (points)"
+) -> Figure:
     """Draw one panel a model.
 
     Args:
-        table: columns model, threshold (of likeness), n (rows left), reported, least, most (points).
+        table: columns model, threshold (of likeness), n (rows left), reported, least, most (points); optionally set,
+            said in the title.
         label: of the y axis.
     """
     require(table, ["model", "threshold", "n", "reported", "least", "most"], figure="fall_on_clean_rows")
@@ -43,7 +46,8 @@ def fall_on_clean_rows(table: pd.DataFrame, *, label: str = "fall of attack succ
         names = [f"{t:.1f}\n{n}" for t, n in zip(rows["threshold"], rows["n"], strict=True)]
         axes.set_xticks(list(places), names)
         axes.set_xlabel("set aside: rows at least so alike to a\ntraining query; below, the rows left")
-        axes.set_title(model)
+        sets = ", ".join(dict.fromkeys(rows["set"])) if "set" in rows else ""
+        axes.set_title(f"{sets}: {model}" if sets else model)
         axes.set_ylim(min(-60.0, float(table["least"].min()) - 8), 103)
     panels[0].set_ylabel(label)
     handles, names = panels[0].get_legend_handles_labels()

@@ -17,6 +17,7 @@ from autosteer_lib.plotting.style import (
     VERDICT_COLOURS,
     WIDTH,
     grid_shape,
+    hang_labels,
     new_figure,
     one_row_each,
     require,
@@ -73,6 +74,7 @@ def endings_by_variant(frame: pd.DataFrame, *, over: str = "variant", columns: i
         handles=[Patch(color=_colour(ending), label=LABELS[ending]) for ending in present],
         loc="outside upper left", ncols=len(present), handlelength=1.2, columnspacing=1.4,
     )  # fmt: skip
+    hang_labels(figure, list(grid.flat)[: len(sets)], columns=columns)
     return figure
 
 
@@ -94,6 +96,9 @@ def _bars(axes: Axes, table: pd.DataFrame, variants: Sequence[str], *, over: str
     axes.set_ylim(len(variants) - 0.5, -0.5)
     axes.set_xlim(0, 1)
     axes.set_xticks([0, 0.5, 1], ["0", "50", "100"])
+    first, *_, last = axes.xaxis.get_major_ticks()  # inside the panel: the next one's 0 would touch 100
+    first.label1.set_horizontalalignment("left")
+    last.label1.set_horizontalalignment("right")
 
 
 def _colour(ending: str) -> str | tuple[float, float, float]:

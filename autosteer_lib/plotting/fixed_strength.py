@@ -23,6 +23,7 @@ from autosteer_lib.plotting.style import (
     MEASURE_COLOURS,
     NEUTRAL,
     grid_shape,
+    hang_labels,
     layer_axis,
     line_with_band,
     measures_in_order,
@@ -75,6 +76,7 @@ def refusal_by_layer(frame: pd.DataFrame, *, label: str = "refused (%)", columns
         Line2D([], [], color=colour, marker=marker, label=name) for colour, marker, name in LOOKS.values()
     ]
     figure.legend(handles=handles, loc="outside upper left", ncols=2, handlelength=1.8)
+    hang_labels(figure, list(panels.flat)[: len(surfaces)], columns=columns)
     return figure
 
 

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from autosteer_lib.plotting.style import SEQUENTIAL, grid_shape, headline, new_figure, styled
+from autosteer_lib.plotting.style import SEQUENTIAL, grid_shape, hang_labels, headline, new_figure, styled
 
 FEW = 0.05  # of all cells: so many may lie below the scale
 STEP = 0.25  # where more do, it starts at a multiple of this
@@ -77,6 +77,7 @@ def contrast_cosine_heatmaps(
     bar.ax.set_yticklabels([f"{tick:g}".replace("-", "−") for tick in ticks])
     bar.outline.set_visible(False)
     headline(figure, title)
+    hang_labels(figure, list(panels.flat)[: len(cosines)], columns=columns)
     return figure
 
 

@@ -22,6 +22,7 @@ from autosteer_lib.plotting.style import (
     NEUTRAL,
     grid_shape,
     in_house_order,
+    marker_size,
     method_colour,
     method_marker,
     new_figure,
@@ -119,7 +120,7 @@ def _draw(axes: Axes, plane: Plane) -> None:
         if name in before and (before[name]["x"], before[name]["y"]) != (row["x"], row["y"]):
             _trail(axes, before[name], row, colour=colour)
         axes.plot(
-            [row["x"]], [row["y"]], linestyle="", marker=method_marker(name), color=colour, markersize=7,
+            [row["x"]], [row["y"]], linestyle="", marker=method_marker(name), color=colour, markersize=marker_size(name),
             markeredgewidth=1.3, markerfacecolor="white" if plane.reported else colour, zorder=3,
         )  # fmt: skip
     label = f"{plane.x_label}\n{plane.x_better} is better"

@@ -38,7 +38,7 @@ def rates_of_models(
     """Draw one dot a surface and defence, in a column a model.
 
     Args:
-        rates: columns model, surface, defence, rate, and optionally low, high (of [0, 1]).
+        rates: columns model, surface, defence, rate, and optionally low, high (of [0, 1]) and n, said below.
         label: of the x axes, with its unit.
         reported: the same columns, from a paper.
     """

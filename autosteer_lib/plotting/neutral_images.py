@@ -65,14 +65,16 @@ def refusal_by_neutral_images(
         Line2D([], [], color=MEASURE_COLOURS[name], marker=MEASURE_MARKERS[name], label=name)
         for name in measures
     ]
-    if any(table["neutral_images"].isna().any() for _, table, _ in panels):
-        handles.append(Line2D([], [], color="black", linestyle=":", linewidth=1.2, label="undefended"))
+    with_line = [hollow for _, table, hollow in panels if table["neutral_images"].isna().any()]
+    if with_line:
+        label = "undefended, reported" if all(with_line) else "undefended"
+        handles.append(Line2D([], [], color="black", linestyle=":", linewidth=1.2, label=label))
     figure.legend(
         handles=handles,
         loc="outside upper left",
         ncols=4 if columns > 1 else 2,
         handlelength=1.8,
-        columnspacing=1.2,
+        columnspacing=1.0,
     )
     return figure
 

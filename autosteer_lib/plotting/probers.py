@@ -20,6 +20,7 @@ from autosteer_lib.plotting.style import (
     NEUTRAL,
     SEQUENTIAL,
     grid_shape,
+    hang_labels,
     new_figure,
     percent_axis,
     require,
@@ -73,6 +74,7 @@ def prober_accuracy_over_epochs(
         )
         handles.insert(0, dot)
     figure.legend(handles=handles, loc="outside upper left", ncols=2, title=title or None, alignment="left")
+    hang_labels(figure, list(panels.flat)[: len(sets)], columns=columns)
     return figure
 
 

@@ -23,10 +23,11 @@ from autosteer_lib.plotting.style import (
     new_figure,
     percent_axis,
     require,
+    sample_size,
     styled,
 )  # fmt: skip
 
-ROW_HEIGHT = 0.24  # inches a dot: two lines of 9 pt text never touch
+ROW_HEIGHT = 0.19  # inches a dot: two lines of 9 pt text never touch
 
 
 @styled
@@ -41,7 +42,8 @@ def rates_by_surface(
     """Draw one dot a surface and defence.
 
     Args:
-        rates: columns surface, defence, rate, and optionally low, high (of [0, 1]); order of surfaces kept.
+        rates: columns surface, defence, rate, and optionally low, high (of [0, 1]) and n, said below; order of
+            surfaces kept.
         label: of the x axis, with its unit.
         title: says which model was measured.
         reported: the same columns, for numbers that a paper prints; no interval is drawn where none is known.
@@ -52,7 +54,7 @@ def rates_by_surface(
         require(table, ["surface", "defence", "rate"], figure="rates_by_surface")
     methods = in_house_order(name for table in tables for name in table["defence"])
     rows = [table["surface"].nunique() for table in tables]
-    figure = new_figure(0.95 + max(rows) * (ROW_HEIGHT * len(methods) + 0.12))
+    figure = new_figure(0.95 + max(rows) * (ROW_HEIGHT * len(methods) + 0.06))
     panels = list(figure.subplots(1, len(tables), squeeze=False)[0])
     rate_panel(panels[0], rates, methods=methods, hollow=False, title=title, label=label)
     if reported is not None:
@@ -102,7 +104,7 @@ def rate_panel(
     axes.set_ylim(len(surfaces) - 0.5, -0.5)
     for boundary in range(1, len(surfaces)):
         axes.axhline(boundary - 0.5, color="#E6E6E6", linewidth=0.8)
-    percent_axis(axes, which="x", label=label)
+    percent_axis(axes, which="x", label=f"{label}, {sample_size(table)}" if "n" in table else label)
     axes.set_title(title)
 
 

@@ -18,6 +18,7 @@ from matplotlib.lines import Line2D
 from autosteer_lib.plotting.style import (
     NEUTRAL,
     in_house_order,
+    marker_size,
     method_colour,
     method_marker,
     new_figure,
@@ -73,8 +74,9 @@ def safety_against_cost(
                 axes.hlines(row["y"], row["x_low"], row["x_high"], color=colour, linewidth=1.4, alpha=0.75)
                 axes.vlines(row["x"], row["y_low"], row["y_high"], color=colour, linewidth=1.4, alpha=0.75)
             axes.plot(
-                [row["x"]], [row["y"]], linestyle="", marker=method_marker(row["method"]), color=colour, markersize=7,
-                markeredgewidth=1.3, markerfacecolor="white" if hollow else colour, zorder=3,
+                [row["x"]], [row["y"]], linestyle="", marker=method_marker(row["method"]), color=colour,
+                markersize=marker_size(row["method"]), markeredgewidth=1.3,
+                markerfacecolor="white" if hollow else colour, zorder=3,
             )  # fmt: skip
         percent_axis(
             axes, which="x", label=f"{x_label}\n{x_better} is better", **_zoom(table, x_better, hollow)

@@ -17,6 +17,7 @@ from autosteer_lib.plotting.style import (
     METHOD_COLOURS,
     NEUTRAL,
     grid_shape,
+    hang_labels,
     layer_axis,
     line_with_band,
     new_figure,
@@ -66,4 +67,5 @@ def separation_by_layer(frame: pd.DataFrame, *, columns: int = 3) -> Figure:
         Line2D([], [], color=colour, marker=marker, label=name) for name, (colour, marker) in LOOKS.items()
     ]
     figure.legend(handles=handles, loc="outside upper left", ncols=2, handlelength=1.8)
+    hang_labels(figure, list(panels.flat)[: len(surfaces)], columns=columns)
     return figure

@@ -24,6 +24,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FixedLocator, MaxNLocator
 
 P = ParamSpec("P")
@@ -154,6 +155,11 @@ def method_colour(method: str) -> str:
 
 def method_marker(method: str) -> str:
     return (METHOD_MARKERS | REPORTED_MARKERS).get(method, ".")
+
+
+def marker_size(method: str) -> float:
+    """Points, in a plane of methods. Strokes reach further than filled markers, one of which may lie on the same point."""
+    return 10.0 if method in REPORTED_MARKERS else 7.0
 
 
 def in_house_order(methods: Iterable[str]) -> list[str]:
@@ -288,3 +294,28 @@ def grid_shape(panels: int, *, columns: int) -> tuple[int, int]:
     """Rows and columns of small multiples."""
     columns = min(columns, panels)
     return -(-panels // columns), columns
+
+
+class _HangingLabels(ConstrainedLayoutEngine):
+    """Constrained layout that leaves no room for the x labels of some panels."""
+
+    def __init__(self, panels: Sequence[Axes]) -> None:
+        super().__init__()
+        self._panels = panels
+
+    def execute(self, fig: Figure) -> Any:
+        for axes in self._panels:
+            axes.xaxis.set_visible(False)
+        try:
+            return super().execute(fig)
+        finally:
+            for axes in self._panels:
+                axes.xaxis.set_visible(True)
+
+
+def hang_labels(figure: Figure, panels: Sequence[Axes], *, columns: int) -> None:
+    """Let the x labels above the gap of a grid that is not full hang into it, where they would push the rows apart."""
+    full_rows = len(panels) // columns
+    above_gap = panels[len(panels) - columns : full_rows * columns] if len(panels) % columns else []
+    if above_gap:
+        figure.set_layout_engine(_HangingLabels(above_gap))

@@ -7,6 +7,9 @@ A `Steering` is the state of ONE batch: a fresh one for each, so that no gate ou
 edits see the prefill first and each decoding step after that, through the same hooks. One that
 finds in its prefill that no row needs it detaches them, and the rest of the batch runs on the plain
 model.
+
+A model that overflowed in half precision writes token 0 on and on, which reads like an answer and counts as one. So the
+first logits are looked at, once a batch: they must be finite.
 """
 
 import time
@@ -24,7 +27,7 @@ from autosteer_lib.arguments import check_given, check_whole, described
 from autosteer_lib.encoding import Encoded, answer_header, check_prompts, over_batches
 from autosteer_lib.models import MLLM
 from autosteer_lib.prompts import Prompt
-from autosteer_lib.sites import Attachment, Edit, Site, attach
+from autosteer_lib.sites import Attachment, Edit, Site, attach, logits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,11 +112,13 @@ def generate(
         One response a row, in row order.
 
     Raises:
-        ValueError: a forced answer in the batch, or a prompt that leaves no room for the answer.
+        ValueError: a forced answer in the batch, a prompt that leaves no room for the answer, or logits that are not finite.
     """
     _check_room(mllm, encoded, settings)
     with mllm.lock, ExitStack() as hooks:
         start = time.perf_counter()
+        first = _FirstLogits(mllm, encoded)
+        first.bind(hooks.enter_context(attach(mllm, {logits(): first.look})))
         if steering is not None:
             steering.bind(hooks.enter_context(attach(mllm, steering.edits())))
         # Greedy, with a growing cache: mllm.model.generation_config holds nothing else.
@@ -195,6 +200,32 @@ def check_call(mllm: MLLM, prompts: Sequence[Prompt], *, settings: GenerationSet
     """
     check_given(settings, GenerationSettings, name="settings", remedy="GenerationSettings(max_new_tokens=…)")
     return check_prompts(mllm, prompts)
+
+
+class _FirstLogits:
+    """Looks at what the prefill leads to and is gone: decoding costs no more for it."""
+
+    def __init__(self, mllm: MLLM, encoded: Encoded) -> None:
+        self._mllm, self._prompts = mllm, encoded.prompts
+        self._attachment: Attachment | None = None
+
+    def bind(self, attachment: Attachment) -> None:
+        self._attachment = attachment
+
+    def look(self, found: Float[Tensor, "rows tokens vocabulary"]) -> None:
+        assert self._attachment is not None
+        self._attachment.detach(logits())
+        finite = found[:, -1].isfinite().all(dim=-1)
+        if finite.all():
+            return
+        # Two streams in one batch have their rows one after the other.
+        broken = {row % len(self._prompts) for row in (~finite).nonzero().flatten().tolist()}
+        names = ", ".join(repr(self._prompts[row].id) for row in sorted(broken)[:3])
+        raise ValueError(
+            f"{self._mllm.name} gives logits that are not finite (NaN or infinite) in {self._mllm.dtype} for "
+            f"{len(broken)} of {len(self._prompts)} prompts ({names}); its answers would be noise: load it with "
+            "dtype='bfloat16' or 'float32'"
+        )
 
 
 def _check_room(mllm: MLLM, encoded: Encoded, settings: GenerationSettings) -> None:

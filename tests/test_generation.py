@@ -156,6 +156,38 @@ def test_an_inactive_defence_runs_on_the_plain_model(tiny: MLLM, mixed_prompts: 
     assert [answer.triggered for answer in answers] == [False] * len(answers)
 
 
+class Overflow(Shift):
+    """Makes the states of one row infinite, as half precision does of large ones."""
+
+    def edit(self, hidden: Tensor) -> Tensor:
+        broken = hidden.clone()
+        broken[1] = float("inf")
+        return broken
+
+
+def test_a_model_that_overflows_gives_an_error_and_no_noise(tiny: MLLM, mixed_prompts: list[Prompt]) -> None:
+    hooks = len(tiny.lm_head._forward_hooks)
+    encoded = encode(tiny, mixed_prompts)
+    name = encoded.prompts[1].id
+    with pytest.raises(
+        ValueError, match=rf"not finite .* for 1 of {len(mixed_prompts)} prompts \('{name}'\)"
+    ):
+        generate(tiny, encoded, settings=SETTINGS, steering=Overflow(resid_pre(1), torch.zeros(1)))
+    assert len(tiny.lm_head._forward_hooks) == hooks
+
+
+def test_the_first_logits_are_looked_at_and_no_others(tiny: MLLM, mixed_prompts: list[Prompt]) -> None:
+    hooks: list[int] = []
+
+    class Counting(Recording):
+        def read(self, hidden: Tensor) -> None:
+            hooks.append(len(tiny.lm_head._forward_hooks))
+
+    before = len(tiny.lm_head._forward_hooks)
+    generate(tiny, encode(tiny, mixed_prompts), settings=SETTINGS, steering=Counting())
+    assert hooks == [before + 1] * SETTINGS.max_new_tokens, "its own hook alone, from the first pass on"
+
+
 def test_hooks_are_gone_when_generation_fails(tiny: MLLM, mixed_prompts: list[Prompt]) -> None:
     encoded = encode(tiny, mixed_prompts)
     plain = texts(generate(tiny, encoded, settings=SETTINGS))

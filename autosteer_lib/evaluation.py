@@ -31,7 +31,6 @@ from autosteer_lib.models import MLLM, check_mllm
 from autosteer_lib.prompts import Prompt, prompts_of
 from autosteer_lib.recorded_answers import recorded_answers
 
-VOLATILE = ("seconds",)  # columns that differ from run to run: keep them out of compared tables
 BASELINE = "Orig."
 _NULLABLE = {
     **dict.fromkeys(

@@ -19,7 +19,7 @@ from functools import cache
 
 import numpy as np
 from scipy.stats import binomtest
-from sklearn.metrics import roc_auc_score, roc_curve
+from sklearn.metrics import roc_auc_score
 
 CONFIDENCE = 0.95
 
@@ -152,17 +152,14 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 def auroc(scores: Sequence[float], positive: Sequence[bool]) -> float:
     """Area under the ROC curve: P(score of a positive > score of a negative), ties counted half."""
-    values, labels = _scored(scores, positive)
+    values, labels = np.asarray(scores, dtype=float), _outcomes(positive, "positive")
+    if len(values) != len(labels):
+        raise ValueError(f"{len(values)} scores for {len(labels)} labels: one label a score is needed")
+    if labels.all() or not labels.any():
+        raise ValueError(
+            f"all {len(labels)} labels are {bool(labels.all())}: both harmful and harmless prompts are needed"
+        )
     return float(roc_auc_score(labels, values))
-
-
-def true_positive_rate_at(
-    scores: Sequence[float], positive: Sequence[bool], *, false_positive_rate: float
-) -> float:
-    """The largest share of positives a threshold catches while it fires on at most this share of negatives."""
-    values, labels = _scored(scores, positive)
-    fpr, tpr, _ = roc_curve(labels, values, drop_intermediate=False)
-    return float(tpr[fpr <= false_positive_rate].max())
 
 
 # A table asks for the same few counts hundreds of times, and scipy takes a millisecond for each.
@@ -187,14 +184,3 @@ def _outcomes(values: Iterable[bool], name: str) -> np.ndarray:
     if array.ndim != 1 or not all(isinstance(value, bool | np.bool_) for value in array.tolist()):
         raise TypeError(f"{name} must be a flat sequence of booleans without gaps, received {array[:5]!r} …")
     return array.astype(bool)
-
-
-def _scored(scores: Sequence[float], positive: Sequence[bool]) -> tuple[np.ndarray, np.ndarray]:
-    values, labels = np.asarray(scores, dtype=float), _outcomes(positive, "positive")
-    if len(values) != len(labels):
-        raise ValueError(f"{len(values)} scores for {len(labels)} labels: one label a score is needed")
-    if labels.all() or not labels.any():
-        raise ValueError(
-            f"all {len(labels)} labels are {bool(labels.all())}: both harmful and harmless prompts are needed"
-        )
-    return values, labels

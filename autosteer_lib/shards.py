@@ -35,7 +35,7 @@ class Shards:
             )
         self._own = self._first_free()
         try:
-            self._others = _read_shards(self.folder, but=self._own.path)
+            self._others = read_shards(self.folder, but=self._own.path)
         except BaseException:
             self._own.close()
             raise
@@ -88,14 +88,10 @@ class Shards:
         raise RecordError(f"{MOST_WRITERS} runs are writing {self.folder}; wait for one of them to end")
 
 
-def read_shards(folder: Path | str) -> dict[str, dict[str, Any]]:
+def read_shards(folder: Path | str, *, but: Path | None = None) -> dict[str, dict[str, Any]]:
     """Read a folder of shards without locking any (writers may be at work). Key → record, shard by shard."""
-    return _read_shards(Path(folder), but=None)
-
-
-def _read_shards(folder: Path, *, but: Path | None) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
-    for shard in sorted(folder.glob("*.jsonl")):
+    for shard in sorted(Path(folder).glob("*.jsonl")):
         if shard != but:
             found = read_records(shard) | found  # of two equal keys, the lower shard's
     return found

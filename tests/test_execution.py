@@ -1,12 +1,24 @@
-"""Execution: a kernel that does not come up is tried again, and then said; what a notebook raises is not."""
+"""Execution: a kernel that does not come up is tried again, then said; what a notebook raises is not; what kernels get."""
 
+import os
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import papermill
 import pytest
+from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
 
-from autosteer_lib.execution import KERNEL_STARTS, NotebookFailed, run_notebook
+from autosteer_lib.execution import (
+    KERNEL_STARTS,
+    NotebookFailed,
+    check_kernel,
+    environment_of,
+    fixed_environment,
+    run_notebook,
+)
+from autosteer_lib.profiles import load_profile
 from tests.notebook_projects import notebook
 
 NOT_UP = "Kernel died before replying to kernel_info"
@@ -53,3 +65,30 @@ def test_another_fault_is_not_tried_again(tmp_path: Path, monkeypatch: pytest.Mo
     with pytest.raises(RuntimeError, match="on fire"):
         _run(tmp_path)
     assert len(calls) == 1
+
+
+def test_the_environment_is_fixed_and_put_back(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    variables = fixed_environment(root=Path("here"), profile=load_profile("organism"))
+    assert (variables["OMP_NUM_THREADS"], variables["MKL_NUM_THREADS"]) == ("3", "3")
+    assert "HF_HUB_OFFLINE" not in fixed_environment(root=Path("here"), profile=load_profile("paper"))
+    with environment_of(variables):
+        assert os.environ["HF_HUB_OFFLINE"] == "1"
+    assert "HF_HUB_OFFLINE" not in os.environ
+    assert os.environ["OMP_NUM_THREADS"] == "3"
+
+
+@pytest.mark.parametrize("command", ["python", sys.executable])
+def test_the_kernel_is_this_interpreter(monkeypatch, command):
+    monkeypatch.setattr(KernelSpecManager, "get_kernel_spec", lambda *_: SimpleNamespace(argv=[command]))
+    check_kernel()
+
+
+def test_no_kernel_is_told(monkeypatch):
+    def absent(*_arguments):
+        raise NoSuchKernel("python3")
+
+    monkeypatch.setattr(KernelSpecManager, "get_kernel_spec", absent)
+    with pytest.raises(ValueError, match="install ipykernel"):
+        check_kernel()

@@ -239,13 +239,11 @@ def test_confirmation_is_on_prompts_that_no_test_has_seen(study: Study) -> None:
     refused = table.assign(k=(table["rate"] * table["n"]).round()).pivot(
         index=["surface", "measure"], columns="candidates", values="k"
     )
-    for row in both.itertuples():
-        difference = refused.loc[(row.surface, row.measure)]
-        assert (
-            row.only_without - row.only_with
-            == difference[confirmation.WITHOUT] - difference[confirmation.WITH]
-        )
-        assert (row.n, 0 < row.p <= 1) == (per_surface, True)
+    for row in both.to_dict("records"):
+        k = refused.loc[(row["surface"], row["measure"])]
+        assert row["only_without"] - row["only_with"] == k[confirmation.WITHOUT] - k[confirmation.WITH]
+        assert row["n"] == per_surface
+    assert both["p"].between(0, 1).all()
 
 
 def test_without_a_world_there_is_nothing_fresh_to_draw(study: Study) -> None:

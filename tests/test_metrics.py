@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import cohen_kappa_score
 
-from autosteer_lib.metrics import Rate, auroc, cohens_kappa, holm, mcnemar, true_positive_rate_at
+from autosteer_lib.metrics import Rate, auroc, cohens_kappa, holm, mcnemar
 
 counts = st.integers(0, 400).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
 
@@ -105,13 +105,6 @@ def test_auroc_is_the_share_of_ordered_pairs() -> None:
     assert auroc(scores, positive) == pytest.approx(expected)
     with pytest.raises(ValueError, match="both harmful and harmless"):
         auroc([0.2, 0.3], [True, True])
-
-
-def test_true_positive_rate_is_read_at_an_allowed_false_positive_rate() -> None:
-    scores = [0.9, 0.8, 0.3, 0.7, 0.2, 0.1, 0.05]
-    positive = [True, True, True, False, False, False, False]
-    assert true_positive_rate_at(scores, positive, false_positive_rate=0.0) == pytest.approx(2 / 3)
-    assert true_positive_rate_at(scores, positive, false_positive_rate=0.25) == pytest.approx(1.0)
 
 
 def test_kappa_equals_scikit_learns() -> None:

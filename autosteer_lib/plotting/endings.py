@@ -16,11 +16,9 @@ from matplotlib.patches import Patch
 from autosteer_lib.plotting.style import (
     VERDICT_COLOURS,
     WIDTH,
-    grid_shape,
-    hang_labels,
-    new_figure,
     one_row_each,
     require,
+    small_multiples,
     styled,
     tint,
 )
@@ -32,19 +30,19 @@ LABELS = {
     "safe": "answered rightly",
 }
 STACKED = ("unsafe", "safe", "off topic", "refused")  # from the left, in bars and legend
+COLUMNS = 4
 ROW_HEIGHT = 0.21  # inches a bar: 9 pt names never touch
 LETTER, NUMBER = 0.07, 0.18  # inches: a letter of a name; two digits with a hair of space around them
 
 
 @styled
-def endings_by_variant(frame: pd.DataFrame, *, over: str = "variant", columns: int = 4) -> Figure:
+def endings_by_variant(frame: pd.DataFrame, *, over: str = "variant") -> Figure:
     """Draw sets × variants.
 
     Args:
         frame: columns <over>, set, ending ("unsafe", "refused", "off topic", "safe"), rate (of [0, 1]); order of
             variants and sets kept.
         over: the column that tells variants apart.
-        columns: panels a row.
     """
     require(frame, [over, "set", "ending", "rate"], figure="endings_by_variant")
     unknown = sorted(set(frame["ending"]) - set(LABELS))
@@ -52,29 +50,24 @@ def endings_by_variant(frame: pd.DataFrame, *, over: str = "variant", columns: i
         raise ValueError(f"ending {unknown} is not known; allowed: {list(LABELS)}")
     one_row_each(frame, [over, "set", "ending"], figure="endings_by_variant")
     variants, sets = list(dict.fromkeys(frame[over])), list(dict.fromkeys(frame["set"]))
-    rows, columns = grid_shape(len(sets), columns=columns)
     # "attacks, image"; "attacks, mm_safetybench/typo" is longer than its panel
     titles = [name.replace(", ", ",\n").replace("/", "\n/") for name in sets]
     lines = max(2, *(title.count("\n") + 1 for title in titles))
     # Long names leave narrow panels, whose short bars have no room for a number.
-    panel = (WIDTH - LETTER * max(len(str(name)) for name in variants)) / columns - 0.3
-    figure = new_figure(0.4 + rows * (0.35 + 0.15 * lines + ROW_HEIGHT * len(variants)))
-    grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
-    for index, axes in enumerate(grid.flat):
-        if index >= len(sets):
-            axes.set_visible(False)
-            continue
-        _bars(axes, frame[frame["set"] == sets[index]], variants, over=over, least=NUMBER / panel)
-        axes.set_title(titles[index])
-        last_of_column = index + columns >= len(sets)
-        axes.tick_params(labelbottom=last_of_column)
-        axes.set_xlabel("answers (%)" if last_of_column else "")
+    room = WIDTH - LETTER * max(len(str(name)) for name in variants)
+    least = NUMBER / (room / min(COLUMNS, len(sets)) - 0.3)
+    row = 0.35 + 0.15 * lines + ROW_HEIGHT * len(variants)
+    figure, panels = small_multiples(len(sets), columns=COLUMNS, head=0.4, row=row, sharex=True, sharey=True)
+    for panel, name, title in zip(panels, sets, titles, strict=True):
+        _bars(panel.axes, frame[frame["set"] == name], variants, over=over, least=least)
+        panel.axes.set_title(title)
+        panel.axes.tick_params(labelbottom=panel.lowest)
+        panel.axes.set_xlabel("answers (%)" if panel.lowest else "")
     present = [ending for ending in STACKED if ending in set(frame["ending"])]
     figure.legend(
         handles=[Patch(color=_colour(ending), label=LABELS[ending]) for ending in present],
         loc="outside upper left", ncols=len(present), handlelength=1.2, columnspacing=1.4,
     )  # fmt: skip
-    hang_labels(figure, list(grid.flat)[: len(sets)], columns=columns)
     return figure
 
 

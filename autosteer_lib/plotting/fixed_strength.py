@@ -22,8 +22,6 @@ from autosteer_lib.plotting.style import (
     HARMLESS,
     MEASURE_COLOURS,
     NEUTRAL,
-    grid_shape,
-    hang_labels,
     layer_axis,
     line_with_band,
     measures_in_order,
@@ -32,6 +30,7 @@ from autosteer_lib.plotting.style import (
     percent_axis,
     require,
     sample_size,
+    small_multiples,
     styled,
     surface_panels,
 )
@@ -41,42 +40,34 @@ BAR = 0.26  # width of a bar, strengths being 1 apart: three bars and a gap
 
 
 @styled
-def refusal_by_layer(frame: pd.DataFrame, *, label: str = "refused (%)", columns: int = 3) -> Figure:
+def refusal_by_layer(frame: pd.DataFrame, *, label: str = "refused (%)") -> Figure:
     """Draw harmful against harmless over layers, one panel a surface.
 
     Args:
         frame: columns layer, surface, harmful (bool), rate, low, high (of [0, 1]); optionally n, and alpha, the
             strength. One row a layer, surface and side: choose a strength and a centring first.
         label: of the y axis, with its unit: the same figure shows on which share a gate opens.
-        columns: panels a row.
     """
     require(frame, ["layer", "surface", "harmful", "rate", "low", "high"], figure="refusal_by_layer")
     one_row_each(frame, ["surface", "harmful", "layer"], figure="refusal_by_layer")
     surfaces = list(dict.fromkeys(frame["surface"]))
-    rows, columns = grid_shape(len(surfaces), columns=columns)
-    figure = new_figure(0.45 + 1.95 * rows)
-    panels = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
-    for index, axes in enumerate(panels.flat):
-        if index >= len(surfaces):
-            axes.set_visible(False)
-            continue
-        here = frame[frame["surface"] == surfaces[index]]
+    figure, panels = small_multiples(len(surfaces), columns=3, head=0.45, row=1.95, sharex=True, sharey=True)
+    for panel, surface in zip(panels, surfaces, strict=True):
+        axes, here = panel.axes, frame[frame["surface"] == surface]
         for harmful, (colour, marker, _) in LOOKS.items():
             line = here[here["harmful"].astype(bool) == harmful]
             line_with_band(axes, line, x="layer", y="rate", colour=colour, marker=marker)
         size = f", {sample_size(here)}" if "n" in here else ""
         # The title stands higher than elsewhere: a star at 100 % reaches over the panel's edge.
-        axes.set_title(f"{surfaces[index]}{size}\n{_star(axes, here)}", pad=10)
-        last_of_column = index + columns >= len(surfaces)
-        axes.set_xlabel(_layer_label(frame) if last_of_column else "")
-        axes.tick_params(labelbottom=last_of_column)
-        percent_axis(axes, label=label if index % columns == 0 else "")
+        axes.set_title(f"{surface}{size}\n{_star(axes, here)}", pad=10)
+        axes.set_xlabel(_layer_label(frame) if panel.lowest else "")
+        axes.tick_params(labelbottom=panel.lowest)
+        percent_axis(axes, label=label if panel.leftmost else "")
         layer_axis(axes, frame["layer"])
     handles = [
         Line2D([], [], color=colour, marker=marker, label=name) for colour, marker, name in LOOKS.values()
     ]
     figure.legend(handles=handles, loc="outside upper left", ncols=2, handlelength=1.8)
-    hang_labels(figure, list(panels.flat)[: len(surfaces)], columns=columns)
     return figure
 
 

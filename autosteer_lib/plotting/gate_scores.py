@@ -24,22 +24,12 @@ SPREAD = 0.15  # half the height of a strip of dots, in rows
 
 
 @styled
-def gate_scores_by_set(
-    scores: pd.DataFrame,
-    *,
-    threshold: float = 0.5,
-    log_odds: bool = True,
-    seed: int = 0,
-    label: str = "gate score s",
-) -> Figure:
+def gate_scores_by_set(scores: pd.DataFrame, *, threshold: float = 0.5) -> Figure:
     """Draw a strip of dots for each set, harmful prompts above its harmless ones.
 
     Args:
         scores: columns set, harmful (bool), score (of [0, 1]); order of sets kept.
         threshold: τ, drawn across; the share at or above it is written at the right of each strip.
-        log_odds: stretch both ends of the axis.
-        seed: of the vertical jitter, which has no meaning.
-        label: of the x axis.
     """
     require(scores, ["set", "harmful", "score"], figure="gate_scores_by_set")
     values = scores["score"].to_numpy(dtype=float)
@@ -51,26 +41,25 @@ def gate_scores_by_set(
     mixed = len(strips) > len(sets)
     figure = new_figure(0.95 + (0.5 if mixed else 0.34) * len(sets))
     axes = figure.subplots()
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(0)  # the vertical jitter has no meaning
     for (name, harmful), strip in strips:
         row = sets.index(str(name)) + (0.21 * (-1 if harmful else 1) if mixed else 0.0)
-        place = _place(strip["score"].to_numpy(dtype=float), log_odds=log_odds)
+        place = _place(strip["score"].to_numpy(dtype=float))
         axes.plot(
             place, row + generator.uniform(-SPREAD, SPREAD, len(place)), linestyle="", marker="o", markersize=3.2,
             color=COLOURS[bool(harmful)], markeredgewidth=0, alpha=0.5, rasterized=True,
         )  # fmt: skip
         fired = float((strip["score"] >= threshold).mean())
         _beside(axes, row, f"{100 * fired:.0f} %", colour=COLOURS[bool(harmful)])
-    _threshold(axes, threshold, log_odds=log_odds)
-    low, high = _place(np.array([0.0, 1.0]), log_odds=log_odds)
+    _threshold(axes, threshold)
+    low, high = _place(np.array([0.0, 1.0]))
     axes.set_xlim(low - 0.03 * (high - low), high + 0.03 * (high - low))
-    if log_odds:
-        axes.set_xticks(logit(TICKS), TICK_NAMES)
+    axes.set_xticks(logit(TICKS), TICK_NAMES)
     axes.set_yticks(range(len(sets)), sets)
     axes.set_ylim(len(sets) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)
     axes.grid(True, axis="x")
-    axes.set_xlabel(label)
+    axes.set_xlabel("gate score s")
     handles = [
         Line2D([], [], marker="o", linestyle="", color=COLOURS[kind], label="harmful" if kind else "harmless")
         for kind in COLOURS
@@ -79,12 +68,12 @@ def gate_scores_by_set(
     return figure
 
 
-def _place(scores: Float[np.ndarray, " n"], *, log_odds: bool) -> Float[np.ndarray, " n"]:
-    return np.asarray(logit(np.clip(scores, FLOOR, 1 - FLOOR))) if log_odds else scores
+def _place(scores: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+    return np.asarray(logit(np.clip(scores, FLOOR, 1 - FLOOR)))
 
 
-def _threshold(axes: Axes, threshold: float, *, log_odds: bool) -> None:
-    at = float(_place(np.array([threshold]), log_odds=log_odds)[0])
+def _threshold(axes: Axes, threshold: float) -> None:
+    at = float(_place(np.array([threshold]))[0])
     axes.axvline(at, color="black", linewidth=1.2, linestyle="--", zorder=0)
     axes.annotate(
         f"τ = {threshold:g}", (at, 1.0), xycoords=("data", "axes fraction"), xytext=(0, 3), textcoords="offset points",

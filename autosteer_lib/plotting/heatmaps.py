@@ -16,8 +16,9 @@ from jaxtyping import Float
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from autosteer_lib.plotting.style import SEQUENTIAL, grid_shape, hang_labels, headline, new_figure, styled
+from autosteer_lib.plotting.style import SEQUENTIAL, headline, small_multiples, styled
 
+COLUMNS = 4
 FEW = 0.05  # of all cells: so many may lie below the scale
 STEP = 0.25  # where more do, it starts at a multiple of this
 
@@ -26,16 +27,12 @@ STEP = 0.25  # where more do, it starts at a multiple of this
 def contrast_cosine_heatmaps(
     cosines: Mapping[int, Float[np.ndarray | Tensor, "pairs pairs"]],
     *,
-    columns: int = 4,
-    label: str = "cosine of δᵢ and δⱼ",
     title: str = "",
 ) -> Figure:
     """Draw the matrices.
 
     Args:
         cosines: layer → matrix with entries in [−1, 1].
-        columns: panels a row.
-        label: of the shared colour bar.
         title: says which model was measured.
     """
     if not cosines:
@@ -47,14 +44,10 @@ def contrast_cosine_heatmaps(
             )
     every = np.concatenate([np.asarray(matrix).ravel() for matrix in cosines.values()])
     low = _scale_start(every)
-    rows, columns = grid_shape(len(cosines), columns=columns)
-    figure = new_figure((0.45 if title else 0.2) + rows * (0.45 + 5.4 / max(columns, 3)))
-    panels = figure.subplots(rows, columns, squeeze=False)
-    for index, axes in enumerate(panels.flat):
-        if index >= len(cosines):
-            axes.set_visible(False)
-            continue
-        layer, matrix = list(cosines)[index], np.asarray(list(cosines.values())[index])
+    row = 0.45 + 5.4 / np.clip(len(cosines), 3, COLUMNS)  # a panel is square
+    figure, panels = small_multiples(len(cosines), columns=COLUMNS, head=0.45 if title else 0.2, row=row)
+    for panel, (layer, given) in zip(panels, cosines.items(), strict=True):
+        axes, matrix = panel.axes, np.asarray(given)
         pairs = len(matrix)
         sns.heatmap(
             matrix, ax=axes, cmap=f"{SEQUENTIAL}_r", vmin=low, vmax=1, cbar=False, square=True, rasterized=True,
@@ -63,21 +56,20 @@ def contrast_cosine_heatmaps(
         mean = (float(np.sum(matrix)) - float(np.trace(matrix))) / (pairs * (pairs - 1))
         axes.set_title(f"layer {layer}\nmean {mean:.2f}".replace("-", "−"))
         axes.set_xticks([0.5, pairs - 0.5], ["1", str(pairs)])
-        axes.set_yticks([0.5, pairs - 0.5], ["1", str(pairs)] if index % columns == 0 else ["", ""])
+        axes.set_yticks([0.5, pairs - 0.5], ["1", str(pairs)] if panel.leftmost else ["", ""])
         axes.tick_params(length=0, rotation=0)
         axes.spines[:].set_visible(False)
-        axes.set_ylabel("pair i" if index % columns == 0 else "")
-        axes.set_xlabel("pair j" if index + columns >= len(cosines) else "")
+        axes.set_ylabel("pair i" if panel.leftmost else "")
+        axes.set_xlabel("pair j" if panel.lowest else "")
     ticks = np.arange(low, 1 + 1e-9, STEP)
     bar = figure.colorbar(
-        panels[0, 0].collections[0], ax=panels, aspect=25, pad=0.02, ticks=ticks,
+        panels[0].axes.collections[0], ax=figure.axes, aspect=25, pad=0.02, ticks=ticks,
         extend="min" if low > max(-1.0, every.min()) else "neither",
     )  # fmt: skip
-    bar.set_label(label)
+    bar.set_label("cosine of δᵢ and δⱼ")
     bar.ax.set_yticklabels([f"{tick:g}".replace("-", "−") for tick in ticks])
     bar.outline.set_visible(False)
     headline(figure, title)
-    hang_labels(figure, list(panels.flat)[: len(cosines)], columns=columns)
     return figure
 
 

@@ -20,19 +20,17 @@ from matplotlib.ticker import FixedLocator, NullLocator
 from autosteer_lib.plotting.safety_plane import Better, unbeaten
 from autosteer_lib.plotting.style import (
     NEUTRAL,
-    grid_shape,
+    WIDTH,
     in_house_order,
     marker_size,
     method_colour,
     method_marker,
-    new_figure,
     one_row_each,
     percent_axis,
     require,
+    small_multiples,
     styled,
 )
-
-COLUMNS = 2
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -74,19 +72,16 @@ def method_planes(
         require(plane.table, ["method", "x", "y"], figure="method_planes")
         one_row_each(plane.table, ["method"], figure="method_planes")
     methods = in_house_order(name for plane in planes for name in plane.table["method"])
-    rows, columns = grid_shape(len(planes), columns=COLUMNS)
-    figure = new_figure(0.95 + 2.7 * rows, width=3.25 * columns if columns > 1 else 4.4)
-    panels = figure.subplots(rows, columns, squeeze=False).ravel()
-    for axes, plane in zip(panels, planes, strict=False):
+    wide = len(planes) > 1
+    figure, panels = small_multiples(len(planes), columns=2, head=0.95, row=2.7, width=WIDTH if wide else 4.4)
+    for panel, plane in zip(panels, planes, strict=True):
+        axes = panel.axes
         _draw(axes, plane)
-        first = axes is panels[0] or axes is panels[columns * (list(panels).index(axes) // columns)]
         # a paper's rates can be so low that on the whole axis they were one dot
         highest = float(plane.table["y"].max()) if plane.reported else 1.0
-        percent_axis(axes, label=f"{y_label}\nlower is better" if first else "", highest=highest)
+        percent_axis(axes, label=f"{y_label}\nlower is better" if panel.leftmost else "", highest=highest)
         axes.grid(True, axis="both")
         axes.set_title(plane.title)
-    for axes in panels[len(planes) :]:
-        axes.set_visible(False)
     handles = [
         Line2D([], [], linestyle="", marker=method_marker(name), color=method_colour(name), label=name)
         for name in methods
@@ -97,7 +92,7 @@ def method_planes(
         small = {"marker": "o", "markersize": 3.5, "markerfacecolor": "white"}
         handles.append(Line2D([], [], color=NEUTRAL, linewidth=0.8, label="as published", **small))  # type: ignore[arg-type]
     figure.legend(
-        handles=handles, loc="outside upper left", ncols=4 if columns > 1 else 3, handlelength=1.4, handletextpad=0.5,
+        handles=handles, loc="outside upper left", ncols=4 if wide else 3, handlelength=1.4, handletextpad=0.5,
         title=title or None, alignment="left",
     )  # fmt: skip
     return figure

@@ -14,13 +14,12 @@ from matplotlib.lines import Line2D
 from autosteer_lib.plotting.style import (
     MEASURE_COLOURS,
     MEASURE_MARKERS,
-    grid_shape,
     line_with_band,
     measures_in_order,
-    new_figure,
     one_row_each,
     percent_axis,
     require,
+    small_multiples,
     styled,
     surface_panels,
 )
@@ -44,35 +43,32 @@ def refusal_by_neutral_images(
         reported_title: says which paper and model.
     """
     require(frame, ["neutral_images", "measure", "rate", "low", "high"], figure="refusal_by_neutral_images")
-    panels = [(f"{title}: {name}" if name else title, part, False) for name, part in surface_panels(frame)]
+    tables = [(f"{title}: {name}" if name else title, part, False) for name, part in surface_panels(frame)]
     if reported is not None:
         require(reported, ["neutral_images", "measure", "rate"], figure="refusal_by_neutral_images")
-        panels.append((reported_title, reported, True))
-    measures = measures_in_order(name for _, table, _ in panels for name in table["measure"])
-    rows, columns = grid_shape(len(panels), columns=2)
-    figure = new_figure(0.6 + 2.0 * rows, width=6.5 if columns > 1 else 4.4)
-    grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
-    for index, axes in enumerate(grid.flat):
-        if index >= len(panels):
-            axes.set_visible(False)
-            continue
-        name, table, hollow = panels[index]
-        _panel(axes, table, hollow=hollow)
-        axes.set_title(name)
-        percent_axis(axes, label="share of answers (%)" if index % columns == 0 else "")
-        axes.set_xlabel("neutral pictures" if index + columns >= len(panels) else "")
+        tables.append((reported_title, reported, True))
+    measures = measures_in_order(name for _, table, _ in tables for name in table["measure"])
+    wide = len(tables) > 1
+    figure, panels = small_multiples(
+        len(tables), columns=2, head=0.6, row=2.0, width=6.5 if wide else 4.4, sharey=True
+    )
+    for panel, (name, table, hollow) in zip(panels, tables, strict=True):
+        _panel(panel.axes, table, hollow=hollow)
+        panel.axes.set_title(name)
+        percent_axis(panel.axes, label="share of answers (%)" if panel.leftmost else "")
+        panel.axes.set_xlabel("neutral pictures" if panel.lowest else "")
     handles = [
         Line2D([], [], color=MEASURE_COLOURS[name], marker=MEASURE_MARKERS[name], label=name)
         for name in measures
     ]
-    with_line = [hollow for _, table, hollow in panels if table["neutral_images"].isna().any()]
+    with_line = [hollow for _, table, hollow in tables if table["neutral_images"].isna().any()]
     if with_line:
         label = "undefended, reported" if all(with_line) else "undefended"
         handles.append(Line2D([], [], color="black", linestyle=":", linewidth=1.2, label=label))
     figure.legend(
         handles=handles,
         loc="outside upper left",
-        ncols=4 if columns > 1 else 2,
+        ncols=4 if wide else 2,
         handlelength=1.8,
         columnspacing=1.0,
     )

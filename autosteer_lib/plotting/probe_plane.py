@@ -17,9 +17,8 @@ from autosteer_lib.plotting.style import (
     HARMLESS,
     NEUTRAL,
     VERDICT_COLOURS,
-    grid_shape,
-    new_figure,
     require,
+    small_multiples,
     styled,
 )
 
@@ -39,18 +38,13 @@ def probe_planes(points: pd.DataFrame, *, columns: int = 2, panel_height: float 
     unknown = sorted(set(points["kind"]) - set(KIND_COLOURS))
     if unknown:
         raise ValueError(f"kind {unknown} is not known; allowed: {list(KIND_COLOURS)}")
-    panels = list(dict.fromkeys(points["panel"]))
+    names = list(dict.fromkeys(points["panel"]))
     markers = surface_markers(points["surface"])
     if "questions" in markers:  # of no surface: one marker, whatever else is drawn
         markers["questions"] = "p"
-    rows, columns = grid_shape(len(panels), columns=columns)
-    figure = new_figure(0.75 + rows * panel_height)
-    grid = figure.subplots(rows, columns, squeeze=False)
-    for index, axes in enumerate(grid.flat):
-        if index >= len(panels):
-            axes.set_visible(False)
-            continue
-        here = points[points["panel"] == panels[index]]
+    figure, panels = small_multiples(len(names), columns=columns, head=0.75, row=panel_height)
+    for panel, name in zip(panels, names, strict=True):
+        axes, here = panel.axes, points[points["panel"] == name]
         axes.axvline(0, color=NEUTRAL, linewidth=1.0, linestyle=":", zorder=0)
         for (kind, surface), group in here.groupby(["kind", "surface"], sort=False):
             axes.plot(
@@ -58,9 +52,9 @@ def probe_planes(points: pd.DataFrame, *, columns: int = 2, panel_height: float 
                 markerfacecolor=KIND_COLOURS[str(kind)], markeredgecolor="white", markeredgewidth=0.4, alpha=0.7,
                 rasterized=True,
             )  # fmt: skip
-        axes.set(yticks=[], title=str(panels[index]))
-        axes.set_xlabel("distance from the boundary" if index + columns >= len(panels) else "")
-        axes.set_ylabel("spread along it" if index % columns == 0 else "")
+        axes.set(yticks=[], title=str(name))
+        axes.set_xlabel("distance from the boundary" if panel.lowest else "")
+        axes.set_ylabel("spread along it" if panel.leftmost else "")
     present = [name for name in KIND_COLOURS if name in set(points["kind"])]
     handles = [
         Line2D([], [], marker="o", linestyle="", color=KIND_COLOURS[name], label=name) for name in present

@@ -19,11 +19,9 @@ from matplotlib.lines import Line2D
 from autosteer_lib.plotting.style import (
     NEUTRAL,
     SEQUENTIAL,
-    grid_shape,
-    hang_labels,
-    new_figure,
     percent_axis,
     require,
+    small_multiples,
     styled,
 )
 
@@ -32,14 +30,13 @@ CHANCE = 0.5  # harmful and harmless in equal parts
 
 @styled
 def prober_accuracy_over_epochs(
-    history: pd.DataFrame, *, chosen: Mapping[int, int] | None = None, columns: int = 3, title: str = ""
+    history: pd.DataFrame, *, chosen: Mapping[int, int] | None = None, title: str = ""
 ) -> Figure:
     """Draw accuracy over epochs.
 
     Args:
         history: columns set, layer, epoch, accuracy (of [0, 1]).
         chosen: epoch that was kept, by layer; marked with a dot on that layer's lines.
-        columns: panels a row.
         title: says which model was measured.
     """
     require(history, ["set", "layer", "epoch", "accuracy"], figure="prober_accuracy_over_epochs")
@@ -47,22 +44,18 @@ def prober_accuracy_over_epochs(
     layers = sorted(set(history["layer"].tolist()))
     colours = dict(zip(layers, mpl.colormaps[SEQUENTIAL](np.linspace(0, 0.88, len(layers))), strict=True))
     bottom = min(0.4, float(history["accuracy"].min()))
-    rows, columns = grid_shape(len(sets), columns=columns)
-    figure = new_figure((0.8 if title else 0.6) + 1.75 * rows)
-    panels = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
-    for index, axes in enumerate(panels.flat):
-        if index >= len(sets):
-            axes.set_visible(False)
-            continue
-        _panel(axes, history[history["set"] == sets[index]], colours=colours, chosen=chosen or {})
-        axes.set_title(sets[index])
-        last_of_column = index + columns >= len(sets)
-        axes.set_xlabel("epoch" if last_of_column else "")
-        axes.tick_params(labelbottom=last_of_column)
-        percent_axis(axes, label="accuracy (%)" if index % columns == 0 else "", bottom=bottom)
+    head = 0.8 if title else 0.6
+    figure, panels = small_multiples(len(sets), columns=3, head=head, row=1.75, sharex=True, sharey=True)
+    for panel, name in zip(panels, sets, strict=True):
+        axes = panel.axes
+        _panel(axes, history[history["set"] == name], colours=colours, chosen=chosen or {})
+        axes.set_title(name)
+        axes.set_xlabel("epoch" if panel.lowest else "")
+        axes.tick_params(labelbottom=panel.lowest)
+        percent_axis(axes, label="accuracy (%)" if panel.leftmost else "", bottom=bottom)
     norm = BoundaryNorm(np.arange(len(layers) + 1) - 0.5, len(layers))
     mappable = ScalarMappable(norm, ListedColormap([colours[layer] for layer in layers]))
-    bar = figure.colorbar(mappable, ax=panels, aspect=25, pad=0.02, ticks=range(len(layers)))
+    bar = figure.colorbar(mappable, ax=figure.axes, aspect=25, pad=0.02, ticks=range(len(layers)))
     bar.ax.set_yticklabels([f"{layer:g}" for layer in layers])
     bar.ax.tick_params(which="both", length=0)
     bar.set_label("probed layer")
@@ -74,7 +67,6 @@ def prober_accuracy_over_epochs(
         )
         handles.insert(0, dot)
     figure.legend(handles=handles, loc="outside upper left", ncols=2, title=title or None, alignment="left")
-    hang_labels(figure, list(panels.flat)[: len(sets)], columns=columns)
     return figure
 
 

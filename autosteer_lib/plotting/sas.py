@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from autosteer_lib.plotting.style import METHOD_COLOURS, grid_shape, new_figure, require, styled, tint
+from autosteer_lib.plotting.style import METHOD_COLOURS, require, small_multiples, styled, tint
 
 
 @styled
@@ -24,25 +24,20 @@ def sas_by_layer(scores: pd.DataFrame, *, reported: pd.DataFrame | None = None, 
         reported: the same columns, from a paper.
         columns: panels a row.
     """
-    panels = [
+    tables = [
         *_panels(scores, hatched=False),
         *(_panels(reported, hatched=True) if reported is not None else []),
     ]
-    low = min(0.0, *(float(table["sas"].min()) for _, table, _ in panels))
-    high = max(0.0, *(float(table["sas"].max()) for _, table, _ in panels))
-    rows, columns = grid_shape(len(panels), columns=columns)
-    figure = new_figure(0.2 + 2.15 * rows)
-    axes_grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
-    for index, axes in enumerate(axes_grid.flat):
-        if index >= len(panels):
-            axes.set_visible(False)
-            continue
-        title, table, hatched = panels[index]
+    low = min(0.0, *(float(table["sas"].min()) for _, table, _ in tables))
+    high = max(0.0, *(float(table["sas"].max()) for _, table, _ in tables))
+    figure, panels = small_multiples(len(tables), columns=columns, head=0.2, row=2.15, sharey=True)
+    for panel, (title, table, hatched) in zip(panels, tables, strict=True):
+        axes = panel.axes
         _bars(axes, table, hatched=hatched)
         axes.set_ylim(low - 0.05 * (high - low) * (low < 0), high + 0.15 * (high - low))
         axes.set_title(f"{title}\n" + ("reported by the paper" if hatched else "measured here"))
         axes.set_xlabel("layer")
-        axes.set_ylabel("SAS (mean cosine)" if index % columns == 0 else "")
+        axes.set_ylabel("SAS (mean cosine)" if panel.leftmost else "")
     return figure
 
 

@@ -22,9 +22,9 @@ from autosteer_lib.plotting.style import (
     HARMLESS,
     NEUTRAL,
     SURFACE_MARKERS,
-    grid_shape,
     new_figure,
     require,
+    small_multiples,
     styled,
 )  # fmt: skip
 from autosteer_lib.plotting.sweeps import SERIES_MARKERS
@@ -69,28 +69,22 @@ def project_states(
 
 
 @styled
-def state_pca(points: pd.DataFrame, *, columns: int = 3) -> Figure:
+def state_pca(points: pd.DataFrame) -> Figure:
     """Draw the scatter.
 
     Args:
         points: columns layer, pc1, pc2, harmful, modality; optionally explained. See `project_states`.
-        columns: panels a row.
     """
     require(points, ["layer", "pc1", "pc2", "harmful", "modality"], figure="state_pca")
     layers = sorted(set(points["layer"].tolist()))
     markers = surface_markers(points["modality"])
-    rows, columns = grid_shape(len(layers), columns=columns)
-    figure = new_figure(0.5 + rows * 2.2)
-    panels = figure.subplots(rows, columns, squeeze=False)
-    for index, axes in enumerate(panels.flat):
-        if index >= len(layers):
-            axes.set_visible(False)
-            continue
-        here = points[points["layer"] == layers[index]]
+    figure, panels = small_multiples(len(layers), columns=3, head=0.5, row=2.2)
+    for panel, layer in zip(panels, layers, strict=True):
+        axes, here = panel.axes, points[points["layer"] == layer]
         _scatter(axes, here, markers=markers)
-        axes.set_title(f"layer {layers[index]:g}{_explained(here)}")
-        axes.set_xlabel("component 1" if index + columns >= len(layers) else "")
-        axes.set_ylabel("component 2" if index % columns == 0 else "")
+        axes.set_title(f"layer {layer:g}{_explained(here)}")
+        axes.set_xlabel("component 1" if panel.lowest else "")
+        axes.set_ylabel("component 2" if panel.leftmost else "")
     _legend(figure, markers)
     return figure
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from io import BytesIO
 from typing import Any, ParamSpec
 
@@ -290,12 +291,6 @@ def sample_size(table: pd.DataFrame) -> str:
     return f"n = {least}" if least == most else f"n = {least}–{most}"
 
 
-def grid_shape(panels: int, *, columns: int) -> tuple[int, int]:
-    """Rows and columns of small multiples."""
-    columns = min(columns, panels)
-    return -(-panels // columns), columns
-
-
 class _HangingLabels(ConstrainedLayoutEngine):
     """Constrained layout that leaves no room for the x labels of some panels."""
 
@@ -313,9 +308,37 @@ class _HangingLabels(ConstrainedLayoutEngine):
                 axes.xaxis.set_visible(True)
 
 
-def hang_labels(figure: Figure, panels: Sequence[Axes], *, columns: int) -> None:
-    """Let the x labels above the gap of a grid that is not full hang into it, where they would push the rows apart."""
-    full_rows = len(panels) // columns
-    above_gap = panels[len(panels) - columns : full_rows * columns] if len(panels) % columns else []
-    if above_gap:
-        figure.set_layout_engine(_HangingLabels(above_gap))
+@dataclass(frozen=True)
+class Panel:
+    """One of several panels of a figure."""
+
+    axes: Axes
+    leftmost: bool
+    """Where what all panels of a row share is written once."""
+    lowest: bool
+    """No panel stands below it: where what a column shares is written."""
+
+
+def small_multiples(
+    count: int,
+    *,
+    columns: int,
+    head: float,
+    row: float,
+    width: float = WIDTH,
+    sharex: bool = False,
+    sharey: bool = False,
+) -> tuple[PaperFigure, list[Panel]]:
+    """A figure of so many panels, at most `columns` beside each other; it is `head` + `row` inches a row high.
+
+    Where the grid is not full, x labels above the gap hang into it; else they would push the rows apart.
+    """
+    columns = min(columns, count)
+    rows = -(-count // columns)
+    figure = new_figure(head + row * rows, width=width)
+    grid = figure.subplots(rows, columns, squeeze=False, sharex=sharex, sharey=sharey).ravel()
+    for axes in grid[count:]:
+        axes.set_visible(False)
+    if count % columns:
+        figure.set_layout_engine(_HangingLabels(list(grid[count - columns : count - count % columns])))
+    return figure, [Panel(grid[i], i % columns == 0, i + columns >= count) for i in range(count)]

@@ -131,9 +131,7 @@ def sweep(
 
 
 @styled
-def lines_by_layer(
-    table: pd.DataFrame, *, y: str, y_label: str, series: str = "series", zero: bool = True
-) -> Figure:
+def lines_by_layer(table: pd.DataFrame, *, y: str, y_label: str, series: str = "series") -> Figure:
     """Draw a quantity over layers, one line a series.
 
     Args:
@@ -141,14 +139,12 @@ def lines_by_layer(
         y: the quantity's column.
         y_label: its label, with its unit.
         series: the column that tells lines apart.
-        zero: mark the value 0.
     """
     require(table, ["layer", y, series], figure="lines_by_layer")
     figure = new_figure(2.7)
     axes = figure.subplots()
     _lines(axes, table.rename(columns={y: "rate", series: "series"}), x="layer", hollow=False)
-    if zero:
-        axes.axhline(0, color=LIGHT, linewidth=1.0, zorder=0)
+    axes.axhline(0, color=LIGHT, linewidth=1.0, zorder=0)
     axes.set_xticks(sorted(table["layer"].unique()))
     axes.set_xlabel("layer (input of decoder block)")
     axes.set_ylabel(y_label)

@@ -15,14 +15,13 @@ from matplotlib.lines import Line2D
 
 from autosteer_lib.plotting.style import (
     NEUTRAL,
-    grid_shape,
     in_house_order,
     method_colour,
     method_marker,
-    new_figure,
     one_row_each,
     percent_axis,
     require,
+    small_multiples,
     styled,
 )
 
@@ -42,15 +41,12 @@ def rates_of_trainings(table: pd.DataFrame, *, title: str = "") -> Figure:
     require(table, ["panel", "defence", "training", "rate", "low", "high"], figure="rates_of_trainings")
     one_row_each(table, ["panel", "defence", "training"], figure="rates_of_trainings")
     methods, trainings = in_house_order(table["defence"]), sorted(table["training"].unique().tolist())
-    panels = list(dict.fromkeys(table["panel"]))
-    rows, columns = grid_shape(len(panels), columns=2)
-    figure = new_figure(0.5 + rows * (0.6 + len(methods) * (0.12 + _DOT_HEIGHT * len(trainings))))
-    grid = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
-    for axes, panel in zip(grid, panels, strict=False):
-        _draw(axes, table[table["panel"] == panel], methods=methods, trainings=trainings)
-        percent_axis(axes, which="x", label=panel)
-    for axes in grid[len(panels) :]:
-        axes.set_visible(False)
+    names = list(dict.fromkeys(table["panel"]))
+    row = 0.6 + len(methods) * (0.12 + _DOT_HEIGHT * len(trainings))
+    figure, panels = small_multiples(len(names), columns=2, head=0.5, row=row, sharey=True)
+    for panel, name in zip(panels, names, strict=True):
+        _draw(panel.axes, table[table["panel"] == name], methods=methods, trainings=trainings)
+        percent_axis(panel.axes, which="x", label=name)
     dot: dict[str, Any] = {"linestyle": "", "marker": "o", "color": NEUTRAL}
     others = ", ".join(str(one) for one in trainings if one != SHIPPED)
     handles = [

@@ -22,12 +22,12 @@ from tqdm.auto import tqdm
 
 from autosteer_lib.encoding import (
     Encoded,
-    check_answer,
     check_batch_size,
     check_prompts,
     over_batches,
     visual_token_ids,
 )
+from autosteer_lib.forced_answer import check_answer
 from autosteer_lib.models import MLLM
 from autosteer_lib.prompts import Prompt
 from autosteer_lib.sites import Edit, Site, attach, check_sites, final_norm

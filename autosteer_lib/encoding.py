@@ -19,8 +19,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from autosteer_lib.arguments import check_given, check_whole
+from autosteer_lib.arguments import check_whole
 from autosteer_lib.families import ONE_KIND_OF_SIGHT
+from autosteer_lib.forced_answer import answer_ids as ids_of_answer
+from autosteer_lib.forced_answer import separator
 from autosteer_lib.halving import Failure, Halving
 from autosteer_lib.models import MLLM, check_mllm, quiet_transformers
 from autosteer_lib.prompts import (
@@ -82,7 +84,7 @@ def encode(mllm: MLLM, prompts: Sequence[Prompt], *, answer: str | None = None) 
     batch = _process(mllm, prompts, conversations, clips=[clip for shown in clips for clip in shown])
     inputs = {key: value for key, value in batch.items() if isinstance(value, Tensor)}
     lengths = tuple(inputs["attention_mask"].sum(dim=1).tolist())
-    answer_ids = () if answer is None else _answer_ids(mllm, answer)
+    answer_ids = () if answer is None else ids_of_answer(mllm, answer)
     for prompt, length in zip(prompts, lengths, strict=True):
         if length + len(answer_ids) > mllm.context_length:
             forced = f" and {len(answer_ids)} of the forced answer" if answer_ids else ""
@@ -122,17 +124,6 @@ def check_prompts(mllm: MLLM, prompts: Sequence[Prompt], *, name: str = "prompts
         _check_seen(mllm, prompt)
         check_pictures_exist(prompt)
     return found
-
-
-def check_answer(answer: str, *, name: str = "answer") -> None:
-    """Check that there are words to be forced.
-
-    Raises:
-        TypeError, ValueError: no string, or an empty one.
-    """
-    check_given(answer, str, name=name, remedy="the words as one string")
-    if not answer.strip():
-        raise ValueError(f"{name}={answer!r} is empty; give the words to force")
 
 
 def batches(
@@ -228,18 +219,6 @@ def sight_marks(mllm: MLLM) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*mllm.processor.all_special_multimodal_tokens, *placeholders]))
 
 
-def answer_header(mllm: MLLM) -> str:
-    """What the chat template puts before the assistant's words."""
-    conversation = [{"role": "user", "content": [{"type": "text", "text": "?"}]}]
-    closed, opened = (mllm.render(conversation, add_generation_prompt=header) for header in (False, True))
-    if not opened.startswith(closed):
-        raise ValueError(
-            f"the chat template of {mllm.name} does not append the assistant's header to the turn; "
-            "use add_generation_prompt=True with it"
-        )
-    return opened[len(closed) :] + _separator(mllm)
-
-
 def _process(
     mllm: MLLM,
     prompts: Sequence[Prompt],
@@ -250,7 +229,7 @@ def _process(
     options: dict[str, Any] = {"padding": True, "padding_side": "left"}
     if clips:
         options |= {"do_sample_frames": False, "video_metadata": [_metadata(clip) for clip in clips]}
-    if _separator(mllm):
+    if separator(mllm):
         options["return_for_text_completion"] = not mllm.add_generation_prompt
     try:
         with mllm.lock, quiet_transformers():  # a tokenizer, too, is told how to pad before each batch
@@ -281,12 +260,6 @@ def _metadata(clip: np.ndarray) -> dict[str, Any]:
         "duration": frames / FRAMES_PER_SECOND,
         "frames_indices": list(range(frames)),
     }
-
-
-def _separator(mllm: MLLM) -> str:
-    """What the processor itself appends to a user's turn, outside of the template (Chameleon's does)."""
-    appends = hasattr(mllm.processor, "return_for_text_completion")
-    return mllm.tokenizer.sep_token if appends else ""
 
 
 def _conversation(prompt: Prompt, clips: Sequence[np.ndarray]) -> list[dict[str, Any]]:
@@ -351,25 +324,6 @@ def _check_clips(prompts: Sequence[Prompt], clips: Sequence[Sequence[np.ndarray]
         raise ValueError(
             f"clips of different length cannot share a batch ({found}); use batches(), which keeps them apart"
         )
-
-
-def _answer_ids(mllm: MLLM, answer: str) -> tuple[int, ...]:
-    check_answer(answer)
-    text = answer if mllm.add_generation_prompt else answer_header(mllm) + answer
-    ids = mllm.tokenizer(text, add_special_tokens=False).input_ids
-    return (*ids, _turn_end(mllm))
-
-
-def _turn_end(mllm: MLLM) -> int:
-    """The token that ends an assistant's turn: of those that end an answer, the one its template writes."""
-    ends = mllm.model.generation_config.eos_token_id
-    if isinstance(ends, int):
-        return ends
-    question, answer = ([{"type": "text", "text": text}] for text in ("?", "!"))
-    turns = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
-    rendered = mllm.render(turns, add_generation_prompt=False)
-    written = mllm.tokenizer(rendered[rendered.rindex("!") :], add_special_tokens=False).input_ids
-    return next((token for token in written if token in ends), ends[0])
 
 
 def _append(inputs: dict[str, Tensor], answer_ids: tuple[int, ...]) -> dict[str, Tensor]:

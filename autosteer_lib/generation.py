@@ -24,7 +24,8 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from autosteer_lib.arguments import check_given, check_whole, described
-from autosteer_lib.encoding import Encoded, answer_header, check_prompts, over_batches
+from autosteer_lib.encoding import Encoded, check_prompts, over_batches
+from autosteer_lib.forced_answer import answer_header
 from autosteer_lib.models import MLLM
 from autosteer_lib.prompts import Prompt
 from autosteer_lib.sites import Attachment, Edit, Site, attach, logits

@@ -30,7 +30,8 @@ LIBRARY = Path(__file__).parent
 # The files between a prompt and its answer. How states are fitted is not among them: a fitted defence
 # is in the key by the hash of its state, so retraining to the same state keeps the answers valid.
 GENERATION_FILES = (
-    "videos.py", "prompts.py", "models.py", "families.py", "decoder.py", "encoding.py", "sites.py", "generation.py",
+    "videos.py", "prompts.py", "models.py", "families.py", "decoder.py", "encoding.py", "forced_answer.py", "sites.py",
+    "generation.py",
     "probers.py", "prober_training.py", "refusal_head.py", "readings.py", "directions.py",
     "trust_region.py", "mars_readings.py", "decoding_probe.py", "modal_alignment.py", "look_ahead.py",
     "safesteer_readings.py", "chat_template.py", "defences",

@@ -19,7 +19,8 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from autosteer_lib.encoding import Encoded, answer_header, batches
+from autosteer_lib.encoding import Encoded, batches
+from autosteer_lib.forced_answer import answer_header
 from autosteer_lib.models import MLLM
 from autosteer_lib.prompts import Prompt
 from autosteer_lib.refusal_candidates import CandidateScores, ablated, next_token_kl, refusal_score

@@ -41,6 +41,7 @@ _CODE = (
     "families",
     "decoder",
     "encoding",
+    "forced_answer",
     "sites",
     "activations",
 )

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from autosteer_lib.chat_template import TemplateOptions
-from autosteer_lib.encoding import answer_header, encode
+from autosteer_lib.encoding import encode
 from autosteer_lib.fitted_state import FittedOn
+from autosteer_lib.forced_answer import answer_header
 from autosteer_lib.generation import GenerationSettings, generate
 from autosteer_lib.models import MLLM, load
 from autosteer_lib.processor_settings import processor_fingerprint

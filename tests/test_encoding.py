@@ -10,14 +10,13 @@ import torch
 from PIL import Image
 
 from autosteer_lib.encoding import (
-    answer_header,
     batches,
-    check_answer,
     check_batch_size,
     check_prompts,
     encode,
     visual_token_ids,
 )
+from autosteer_lib.forced_answer import answer_header, check_answer
 from autosteer_lib.models import MLLM
 from autosteer_lib.prompts import Prompt
 from autosteer_lib.rehearsal.tiny_models import SIDE

@@ -11,8 +11,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from autosteer_lib.encoding import answer_header, batches, encode, visual_token_ids
+from autosteer_lib.encoding import batches, encode, visual_token_ids
 from autosteer_lib.families import ONE_KIND_OF_SIGHT
+from autosteer_lib.forced_answer import answer_header
 from autosteer_lib.models import MLLM, load
 from autosteer_lib.prompts import Prompt
 from autosteer_lib.rehearsal.tiny_models import BUILDERS

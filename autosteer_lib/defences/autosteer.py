@@ -30,9 +30,10 @@ from autosteer_lib.arguments import check_given, check_numbers, check_whole
 from autosteer_lib.defences.base import SteeringDefence
 from autosteer_lib.defences.gated_steering import GatedSteering
 from autosteer_lib.defences.steer import Steer, check_head
-from autosteer_lib.encoding import Encoded, check_answer, check_batch_size, check_prompts
+from autosteer_lib.encoding import Encoded, check_batch_size, check_prompts
 from autosteer_lib.epoch_choice import Checkpoint, EpochRecord
 from autosteer_lib.fitted_state import FittedOn, load_state, restoring, save_state, state_hash
+from autosteer_lib.forced_answer import check_answer
 from autosteer_lib.models import MLLM
 from autosteer_lib.pairs import ContrastPairs, split_indices
 from autosteer_lib.probers import SafetyProber

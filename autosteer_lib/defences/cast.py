@@ -38,8 +38,9 @@ from autosteer_lib.condition_vectors import (
 )
 from autosteer_lib.defences.fitted_defence import FittedDefence
 from autosteer_lib.defences.gated_vectors import Gate, GatedVectors
-from autosteer_lib.encoding import Encoded, check_answer, check_batch_size
+from autosteer_lib.encoding import Encoded, check_batch_size
 from autosteer_lib.fitted_state import FittedOn
+from autosteer_lib.forced_answer import check_answer
 from autosteer_lib.models import MLLM
 from autosteer_lib.pooled_states import last_states, masked_mean, mean_states
 from autosteer_lib.prompts import Prompt

@@ -71,7 +71,7 @@ def _opening(mllm: MLLM) -> tuple[str, str]:
 
 
 def _ids_after(tokenizer: Any, before: str, words: str) -> list[int]:
-    """The words' tokens where they stand: by themselves they may lose a space that is part of the first token, or gain one."""
+    """The words' tokens where they stand: alone they may lose a space that is part of the first token, or gain one."""
     opened, whole = _ids(tokenizer, before), _ids(tokenizer, before + words)
     shared = whole[: len(opened)] == opened  # else a token spans both
     return whole[len(opened) :] if shared else _ids(tokenizer, words.lstrip())

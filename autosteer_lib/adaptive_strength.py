@@ -15,6 +15,7 @@ Source: AdaSteer (arXiv 2504.09466) §4; the form of p and λ as in its code.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +25,8 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 from autosteer_lib.arguments import check_numbers
+
+_FIRST = "harmful"  # class a of both readings: harmful prompts that the model answers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,6 +108,46 @@ def fitted_line(
     midpoint = -float(regression.intercept_[0]) / steepness
     sign = 1.0 if rises else -1.0
     return ClippedLine(slope=sign * steepness / 4, offset=midpoint - sign * 2 / steepness, low=0.0, high=1.0)
+
+
+def widest_layer(
+    held_out: Mapping[str, Float[Tensor, "_ layers dim"]],
+    means: Mapping[str, Float[Tensor, "layers dim"]],
+    *,
+    second: str,
+) -> int:
+    """The layer at which held-out "harmful" prompts and those of the second class lie farthest apart; of equals the lowest.
+
+    Raises:
+        ValueError: at none of them does the second class lie on its own side.
+    """
+    depth = len(means[_FIRST])
+    scores = [separation(*_positions(layer, held_out, means, second=second)) for layer in range(depth)]
+    if max(scores) <= 0:
+        raise ValueError(
+            f"at no layer do held-out prompts of {second!r} lie on their own side of those of {_FIRST!r}; give more "
+            "texts, or texts that are more like each other"
+        )
+    return scores.index(max(scores))
+
+
+def line_at(
+    layer: int,
+    held_out: Mapping[str, Float[Tensor, "_ layers dim"]],
+    means: Mapping[str, Float[Tensor, "layers dim"]],
+    *,
+    second: str,
+    rises: bool,
+) -> ClippedLine:
+    """`fitted_line` from "harmful" to the second class, by their held-out states at a layer."""
+    return fitted_line(*_positions(layer, held_out, means, second=second), rises=rises)
+
+
+def _positions(
+    layer: int, held_out: Mapping[str, Tensor], means: Mapping[str, Tensor], *, second: str
+) -> tuple[Tensor, Tensor]:
+    start, end = means[_FIRST][layer], means[second][layer]
+    return position(held_out[_FIRST][:, layer], start, end), position(held_out[second][:, layer], start, end)
 
 
 def scaled(line: ClippedLine, strength: float) -> ClippedLine:

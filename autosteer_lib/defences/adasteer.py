@@ -41,10 +41,10 @@ from autosteer_lib.activations import collect
 from autosteer_lib.adaptive_strength import (
     ClippedLine,
     along,
-    fitted_line,
+    line_at,
     position,
     scaled,
-    separation,
+    widest_layer,
 )
 from autosteer_lib.arguments import check_given, check_list, check_numbers, check_whole
 from autosteer_lib.defences.fitted_defence import FittedDefence
@@ -178,11 +178,11 @@ class AdaSteer(FittedDefence):
         }
         held_out = {name: states(prompts) for name, prompts in groups["validation"].items()}
         layers = self.logic_layers or (
-            _layer_of(held_out, means, first="harmful", second="refused"),
-            _layer_of(held_out, means, first="harmful", second="harmless"),
+            widest_layer(held_out, means, second="refused"),
+            widest_layer(held_out, means, second="harmless"),
         )
-        rejection = self.rejection or _fitted(held_out, means, layers[0], second="refused", rises=False)
-        compliance = self.compliance or _fitted(held_out, means, layers[1], second="harmless", rises=True)
+        rejection = self.rejection or line_at(layers[0], held_out, means, second="refused", rises=False)
+        compliance = self.compliance or line_at(layers[1], held_out, means, second="harmless", rises=True)
 
         def with_strengths(pair: tuple[float, float]) -> AdaSteer:
             lines = (
@@ -394,28 +394,3 @@ def _line(given: ClippedLine | Mapping[str, float] | None, *, name: str) -> Clip
     if set(given) != (wanted := {entry.name for entry in fields(ClippedLine)}):
         raise ValueError(f"{name} has {sorted(map(str, given))}, a line has {sorted(wanted)}; give {remedy}")
     return ClippedLine(**given)
-
-
-def _positions(
-    states: Mapping[str, Tensor], means: Mapping[str, Tensor], layer: int, second: str
-) -> tuple[Tensor, Tensor]:
-    start, end = means["harmful"][layer], means[second][layer]
-    return position(states["harmful"][:, layer], start, end), position(states[second][:, layer], start, end)
-
-
-def _layer_of(held_out: Mapping[str, Tensor], means: Mapping[str, Tensor], *, first: str, second: str) -> int:
-    """The layer at which held-out prompts of the two classes lie farthest apart; the lowest of equals."""
-    depth = means[first].shape[0]
-    scores = [separation(*_positions(held_out, means, layer, second)) for layer in range(depth)]
-    if max(scores) <= 0:
-        raise ValueError(
-            f"at no layer do held-out prompts of {second!r} lie on their own side of those of {first!r}; give more "
-            "texts, or texts that are more like each other"
-        )
-    return scores.index(max(scores))
-
-
-def _fitted(
-    held_out: Mapping[str, Tensor], means: Mapping[str, Tensor], layer: int, *, second: str, rises: bool
-) -> ClippedLine:
-    return fitted_line(*_positions(held_out, means, layer, second), rises=rises)

@@ -51,6 +51,12 @@ def test_the_gradient_is_each_tokens_own(weights: ClassifierWeights, states: Ten
     torch.testing.assert_close(objective.gradient(rows[3:4]), found[3:4], **CLOSE)
 
 
+def test_products_read_weights_as_they_lie(weights: ClassifierWeights) -> None:
+    # A transposed view gives the same numbers and slows the rest of a decoding step (bench/README.md).
+    objective = Objective.of(weights, avoid=AVOID, target=TARGET)
+    assert all(tensor.is_contiguous() for tensor in objective)
+
+
 def test_algorithm_1(weights: ClassifierWeights, states: Tensor) -> None:
     h = states[0, 0]
     for step in range(3):

@@ -35,17 +35,16 @@ class FittedProbers:
     """Prompts of each set, of both kinds together."""
 
 
-def fit_probers(study: Study, *, seed: int | None = None) -> FittedProbers:
+def fit_probers(study: Study) -> FittedProbers:
     """Train the probers of all layers, watching every test set."""
     toxic, safe = contrast_states(study)
     share = study.profile.prober.held_out
-    seed = study.seed if seed is None else seed
-    train, kept = split_indices(len(toxic), held_out=share, seed=seed)
+    train, kept = split_indices(len(toxic), held_out=share, seed=study.seed)
     monitor = {}
     for surface in twinned(study):
         prompts = labelled(study, surface)
         monitor[surface] = (study.states(prompts), tensor([bool(p.harmful) for p in prompts]))
-    probers = study.prober(seed=seed).fit_all_layers(
+    probers = study.prober().fit_all_layers(
         toxic[train], safe[train], held_out=(toxic[kept], safe[kept]), monitor=monitor
     )
     names = {"train": TRAIN, "held_out": HELD_OUT}

@@ -15,8 +15,10 @@ from typing import Protocol, runtime_checkable
 
 import torch
 
+from autosteer_lib.defences.asking import ReviewingDefence
 from autosteer_lib.defences.base import Defence
-from autosteer_lib.encoding import Encoded, encode
+from autosteer_lib.defences.undefended import Undefended
+from autosteer_lib.encoding import encode
 from autosteer_lib.generation import GenerationSettings, Response
 from autosteer_lib.halving import Halving, Outcome
 from autosteer_lib.models import MLLM
@@ -88,8 +90,8 @@ class Desk:
         self._halvings = {name: Halving() for name in defences}
 
     def answer(self, number: int, batch: Batch) -> Iterator[Answered]:
-        """One batch under all defences that miss rows of it; whole, it is encoded once for all of them."""
-        whole: Encoded | None = None
+        """One batch under all defences that miss rows of it; whole, it is encoded and answered plainly once for all."""
+        whole: _Shared | None = None
         for name, rows in batch.missing.items():
 
             def run(part: list[int], name: str = name, rows: tuple[int, ...] = rows) -> list[Response]:
@@ -97,12 +99,37 @@ class Desk:
                 if len(part) < len(rows):
                     whole = None  # it holds memory that its halves need
                 if len(part) < len(batch.prompts):
-                    encoded = encode(self._mllm, [batch.prompts[row] for row in part])
+                    shared = _Shared(
+                        self._mllm, [batch.prompts[row] for row in part], settings=self._settings
+                    )
                 else:
-                    encoded = whole = whole or encode(self._mllm, batch.prompts)
+                    shared = whole = whole or _Shared(self._mllm, batch.prompts, settings=self._settings)
                 with torch.random.fork_rng():
                     torch.manual_seed(self._seed)
-                    return self._defences[name].answer(self._mllm, encoded, settings=self._settings)
+                    return shared.answers(self._defences[name])
 
             outcomes = self._halvings[name](run, rows)
             yield Answered(number=number, defence=name, outcomes=tuple(outcomes))
+
+
+class _Shared:
+    """Prompts encoded once for all defences, and answered plainly once for all that look at the plain answer."""
+
+    def __init__(self, mllm: MLLM, prompts: Sequence[Prompt], *, settings: GenerationSettings) -> None:
+        self._mllm, self._settings = mllm, settings
+        self._encoded = encode(mllm, prompts)
+        self._plain: list[Response] | None = None
+
+    def answers(self, defence: Defence) -> list[Response]:
+        """The defence's; the plain answer behind one has the seconds that it took when it was made."""
+        if type(defence) is Undefended:  # what is built on it may steer
+            return self._plainly()
+        if isinstance(defence, ReviewingDefence):
+            defence.check(self._mllm)
+            return defence.review(self._mllm, self._encoded.prompts, self._plainly(), settings=self._settings)
+        return defence.answer(self._mllm, self._encoded, settings=self._settings)
+
+    def _plainly(self) -> list[Response]:
+        if self._plain is None:
+            self._plain = Undefended().answer(self._mllm, self._encoded, settings=self._settings)
+        return self._plain

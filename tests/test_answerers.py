@@ -15,10 +15,14 @@ import torch
 from PIL import Image
 
 from autosteer_lib.answerers import Answered, Batch, OneByOne
+from autosteer_lib.defences.answer_detector import Exchange
 from autosteer_lib.defences.base import Defence
+from autosteer_lib.defences.ecso import Ecso
+from autosteer_lib.defences.mllm_protector import REFUSAL, MllmProtector
 from autosteer_lib.defences.undefended import Undefended
+from autosteer_lib.encoding import Encoded
 from autosteer_lib.evaluation import FailedRows, evaluate
-from autosteer_lib.generation import GenerationSettings
+from autosteer_lib.generation import GenerationSettings, Response
 from autosteer_lib.judges import RefusalPhrases
 from autosteer_lib.models import MLLM, load
 from autosteer_lib.prompts import Prompt
@@ -50,6 +54,34 @@ class LastFirst(OneByOne):
         yield from reversed(list(super().answered(mllm, batches, defences, settings=settings, seed=seed)))
 
 
+class Alarmed:
+    """A detector that finds everything harmful, at the price of one call."""
+
+    fingerprint = "alarmed"
+
+    def check(self, mllm: MLLM) -> None: ...
+
+    def look(self, mllm: MLLM, exchanges: Sequence[Exchange], *, batch_size: int) -> list[Response]:
+        return [
+            Response(
+                prompt_id=exchange.prompt.id,
+                text="",
+                new_tokens=0,
+                prompt_tokens=1,
+                gate_score=1.0,
+                seconds=1e-3,
+            )
+            for exchange in exchanges
+        ]
+
+
+class Silenced(Undefended):
+    """Ends every answer at once."""
+
+    def answer(self, mllm: MLLM, encoded: Encoded, *, settings: GenerationSettings) -> list[Response]:
+        return [replace(one, text="") for one in super().answer(mllm, encoded, settings=settings)]
+
+
 @pytest.fixture
 def prompts(mixed_prompts: list[Prompt]) -> list[Prompt]:
     labelled = [replace(prompt, harmful=False) for prompt in mixed_prompts]
@@ -76,6 +108,49 @@ def test_the_order_in_which_answers_come_changes_nothing(
              for prompt in (b.prompts[row] for row in rows)]  # fmt: skip
     assert len(asked) == len(set(asked))
     assert {name for _, name in asked} == {"One"}
+
+
+def test_the_plain_answer_is_made_once_for_all_that_look_at_it(
+    tiny: MLLM, prompts: list[Prompt], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    generate = Undefended.answer
+
+    def counted(self: Undefended, mllm: MLLM, encoded: Encoded, **options: Any) -> list[Response]:
+        asked.append(len(encoded.prompts))
+        return generate(self, mllm, encoded, **options)
+
+    monkeypatch.setattr(Undefended, "answer", counted)
+    reviewing = {
+        "First word": Ecso(verdict="prefix", yes="a", check="{question} {answer}"),
+        "Any": MllmProtector(Alarmed()),
+    }
+    batch = Batch(prompts=tuple(prompts[2:4]), missing={"Orig.": (0, 1), **dict.fromkeys(reviewing, (0, 1))})
+    defences: dict[str, Defence] = {"Orig.": Undefended(), **reviewing}
+    together = {
+        part.defence: part.outcomes
+        for part in OneByOne().answered(tiny, [batch], defences, settings=SETTINGS, seed=0)
+    }
+    assert asked == [2]
+    plain = [outcome.result for outcome in together["Orig."]]
+    for name, defence in reviewing.items():
+        alone = defence.respond(tiny, batch.prompts, settings=SETTINGS)
+        for first, outcome, by_itself in zip(plain, together[name], alone, strict=True):
+            assert isinstance(first, Response)
+            assert isinstance(outcome.result, Response)
+            assert replace(outcome.result, seconds=0.0) == replace(by_itself, seconds=0.0)
+            assert outcome.result.raw_text == first.text
+            assert outcome.result.seconds > first.seconds > 0  # its price is in the bill all the same
+    assert {outcome.result.text for outcome in together["Any"]} == {REFUSAL}  # type: ignore[union-attr]
+
+
+def test_what_is_built_on_the_plain_model_answers_for_itself(tiny: MLLM, prompts: list[Prompt]) -> None:
+    batch = Batch(prompts=tuple(prompts[2:4]), missing={"Orig.": (0, 1), "Silenced": (0, 1)})
+    plain, silenced = OneByOne().answered(
+        tiny, [batch], {"Orig.": Undefended(), "Silenced": Silenced()}, settings=SETTINGS, seed=0
+    )
+    assert [o.result.text for o in silenced.outcomes] == ["", ""]  # type: ignore[union-attr]
+    assert all(o.result.text for o in plain.outcomes)  # type: ignore[union-attr]
 
 
 def test_a_desk_elsewhere_answers_as_one_here(tiny: MLLM, prompts: list[Prompt]) -> None:

@@ -20,7 +20,7 @@ import string
 from abc import abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
-from typing import TypeAlias
+from typing import TypeAlias, final
 
 import torch
 from jaxtyping import Bool, Float
@@ -62,6 +62,7 @@ class ReviewingDefence(Defence):
         answers = respond(mllm, prompts, settings=settings, progress=progress)
         return self.review(mllm, prompts, answers, settings=settings)
 
+    @final  # an evaluation that has the plain answer calls `check` and `review` itself
     def answer(self, mllm: MLLM, encoded: Encoded, *, settings: GenerationSettings) -> list[Response]:
         """Answer one encoded batch; further questions are encoded here."""
         self.check(mllm)

@@ -7,7 +7,7 @@ as JSON. Values are looked at and never converted: the hashes of states are over
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 
 def check_given(value: object, kind: type | tuple[type, ...], *, name: str, remedy: str) -> None:
@@ -79,6 +79,16 @@ def check_choice(value: object, allowed: Sequence[object], *, name: str) -> None
     """
     if value not in allowed:
         raise ValueError(f"{name}={value!r} is not known; allowed: {', '.join(map(repr, allowed))}")
+
+
+def check_names(given: Iterable[str], known: Iterable[str], *, of: str) -> None:
+    """Names of hyper-parameters, before a class's `__init__` would refuse them without saying which it has.
+
+    Raises:
+        TypeError: a name that is none; lists those that there are.
+    """
+    if unknown := sorted({*given} - {*known}):
+        raise TypeError(f"{of} has no hyper-parameter {', '.join(unknown)}; it has {', '.join(known)}")
 
 
 def described(value: object) -> str:

@@ -269,6 +269,18 @@ class Profile(Section):
     compared: ComparedSection
     evaluation: EvaluationSection
 
+    def part(self, sections: set[str]) -> str:
+        """These sections as JSON, for the key of what depends on them.
+
+        Raises:
+            ValueError: no such section: it would count for nothing, and another value of it find what it does not make.
+        """
+        if unknown := sorted(sections - type(self).model_fields.keys()):
+            raise ValueError(
+                f"a profile has no section {', '.join(unknown)}; allowed: {', '.join(type(self).model_fields)}"
+            )
+        return self.model_dump_json(include=sections)
+
     def model_path(self, root: Path) -> str | Path:
         """What `models.load` takes: a folder under `root` if it is one, else the Hugging Face id.
 

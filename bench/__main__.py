@@ -60,6 +60,8 @@ def run_one(name: str, *, settings: Settings, out: Path, root: Path) -> bool:
     start = time.perf_counter()
     result = run(settings)
     seconds = time.perf_counter() - start
+    if result.bench != name:  # its file would take the place of another's
+        raise ValueError(f"bench/{name}.py gave Result(bench={result.bench!r}); give bench={name!r}")
     content = as_json(result, settings=settings, circumstances=provenance(root), seconds=seconds)
     path = write(content, out)
     print("\n".join(lines(result)))

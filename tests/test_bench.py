@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+import bench
 from autosteer_lib.encoding import encode
 from bench import gpu_7b, head_training, head_vs_official, records, sas
 from bench.__main__ import BENCHES, main
@@ -95,9 +96,28 @@ def test_a_quick_run_writes_the_whole_file(name: str, quick: Quick) -> None:
             assert len(samples) == len(measure["values"])
     targets = [measure["target"] for measure in content["measures"] if measure["target"] is not None]
     stated = {(target["kind"], target["bound"]) for target in targets}
+    assert name in TARGETS, f"enter the targets of {name} in TARGETS above, set() if it has none"
     assert stated >= TARGETS[name]
     assert content["checks_hold"] is True
     assert all(check["holds"] for check in content["checks"])
+
+
+def test_every_bench_is_named_and_explained() -> None:
+    """A file that `BENCHES` lacks is run by no command."""
+    folder = Path(bench.__file__).parent
+    there = {path.stem for path in folder.glob("*.py") if "\ndef run(settings: Settings)" in path.read_text()}
+    assert there == set(BENCHES)
+    explained = (folder / "README.md").read_text(encoding="utf-8")
+    assert [name for name in BENCHES if f"| `{name}` |" not in explained] == []
+
+
+def test_a_bench_under_anothers_name_writes_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(records, "run", lambda settings: Result(bench="sas"))
+    with pytest.raises(
+        ValueError, match=r"bench/records\.py gave Result\(bench='sas'\); give bench='records'"
+    ):
+        main(["--quick", "--only", "records", "--out", str(tmp_path), "--threads", "1"])
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_head_gives_the_official_logits(quick: Quick) -> None:

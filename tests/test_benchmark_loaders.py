@@ -1,11 +1,13 @@
 """Each loader on rows of the exact schema: what the prompt says, shows, and is labelled; and what goes wrong."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from autosteer_lib.benchmarks import BENCHMARKS, BenchmarkError, load, load_all, places
+from autosteer_lib.benchmarks.entry import Ask
 from autosteer_lib.benchmarks.harm_in_sight import FIGSTEP_CARRIER, HADES_NEUTRAL
 from autosteer_lib.prompts import Prompt, open_images, open_videos
 from autosteer_lib.rehearsal.rows import CAKE, TEA, WRITERS, shortened
@@ -253,6 +255,20 @@ def test_a_table_may_leave_its_splits_to_the_names_of_its_files(empty_home: Path
     WRITERS["mm_vet"](empty_home / "mm_vet")
     (empty_home / "mm_vet/README.md").write_text("---\nlicence: own\n---\n")
     assert len(load("mm_vet")) == 12
+
+
+def test_an_entry_that_gives_one_ask_is_told_to_yield_it(
+    empty_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is the entry's fault, and not that of the set, which fetching again would not mend."""
+    WRITERS["xstest"](empty_home / "xstest")
+    entry = BENCHMARKS["xstest"]
+    parts = tuple(replace(p, ask=lambda row, _: Ask(key=row["id"], text=row["prompt"])) for p in entry.parts)  # type: ignore[arg-type,return-value]
+    monkeypatch.setitem(BENCHMARKS, "xstest", replace(entry, parts=parts))
+    with pytest.raises(
+        BenchmarkError, match=r"xstest: the entry's ask\(row, sights\) returned one Ask; .*yield it"
+    ):
+        load("xstest")
 
 
 def test_two_rows_of_one_id_are_refused(empty_home: Path) -> None:

@@ -6,10 +6,23 @@ from pathlib import Path
 
 import pytest
 
-from autosteer_lib.benchmarks import BENCHMARKS, BenchmarkError, HubSet, WebSet, find_parts, surfaces
+from autosteer_lib.benchmarks import (
+    BENCHMARKS,
+    BenchmarkError,
+    HubSet,
+    WebSet,
+    autosteer_sets,
+    find_parts,
+    harm_in_both,
+    harm_in_sight,
+    harm_in_words,
+    surfaces,
+    usefulness,
+)
 from autosteer_lib.benchmarks.rows import checked, file_rows
 from autosteer_lib.judges import is_correct
 from autosteer_lib.prompts import Prompt
+from autosteer_lib.rehearsal.rows import WRITERS, write_sets
 from autosteer_lib.scoring import correct
 
 NAMED = {
@@ -20,7 +33,23 @@ NAMED = {
 
 
 def test_every_set_is_registered_once() -> None:
-    assert set(BENCHMARKS) == NAMED
+    """By its own name alone: of two sets with one name the registry would hold the last."""
+    entered = [
+        entry.name
+        for file in (autosteer_sets, harm_in_both, harm_in_sight, harm_in_words, usefulness)
+        for entry in file.SETS
+    ]
+    assert sorted(entered) == sorted(BENCHMARKS)
+    assert set(BENCHMARKS) == NAMED, "a new set is named in NAMED above too"
+
+
+def test_every_set_has_rows_of_our_own(tmp_path: Path) -> None:
+    assert set(WRITERS) == set(BENCHMARKS), (
+        "write what is missing in rehearsal/rows.py, and enter it in WRITERS"
+    )
+    with pytest.raises(ValueError, match=r"no rows of our own for nowhere: .* and enter it in WRITERS"):
+        write_sets(["nowhere"], tmp_path / "sets")
+    assert not (tmp_path / "sets").exists()
 
 
 @pytest.mark.parametrize("name", sorted(NAMED))

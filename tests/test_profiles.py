@@ -1,5 +1,7 @@
 """A profile is complete, checked, and read: no key is optional, unknown or ignored."""
 
+import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -173,10 +175,33 @@ def test_every_key_is_explained_and_read(section, key):
     kind = Profile.model_fields[section].annotation
     assert kind is not None
     assert kind.model_fields[key].description, f"[{section}] {key} has no docstring"
+    assert any(_reads(text, section, key) for text in _sources()), f"nothing reads [{section}] {key}"
+
+
+def test_a_key_of_another_section_is_no_reader():
+    assert _reads("study.profile.mars.side", "mars", "side")
+    assert _reads("p = profile.mars\nf(p.side, p.frames)", "mars", "side")
+    assert _reads("f(**profile.head.model_dump())", "head", "lr")
+    assert not _reads("profile.mars.sides", "mars", "side")
+    assert not _reads("profile.mars\n", "mars", "side")
+    assert not _reads("profile.head.side", "mars", "side")
+
+
+def _reads(text: str, section: str, key: str) -> bool:
+    """By section and key, by key in a file that names the section, or all keys of the section at once."""
+    has = {name: re.search(rf"\.{name}\b", text) for name in (section, key, f"{section}.model_dump")}
+    return bool((has[section] and has[key]) or has[f"{section}.model_dump"])
+
+
+@cache
+def _sources() -> tuple[str, ...]:
     places = [*(ROOT / "autosteer_lib").rglob("*.py"), *(ROOT / "notebooks").glob("*.ipynb")]
-    readers = [
-        path for path in places if path.name not in ("profiles.py", "profile_sections.py") or key == "name"
-    ]
-    assert any(f".{key}" in path.read_text(encoding="utf-8") for path in readers), (
-        f"nothing reads [{section}] {key}"
-    )
+    checks = ("profiles.py", "profile_sections.py")
+    return tuple(path.read_text(encoding="utf-8") for path in places if path.name not in checks)
+
+
+def test_a_section_that_is_none_is_in_no_key():
+    profile = load_profile("smoke")
+    assert profile.part({"head", "gate"}) == profile.model_dump_json(include={"head", "gate"})
+    with pytest.raises(ValueError, match="a profile has no section haed; allowed: name, run, model"):
+        profile.part({"haed"})

@@ -127,7 +127,7 @@ def test_every_attack_of_the_registry_has_one_kind() -> None:
     attacks = {
         part.surface for entry in BENCHMARKS.values() for part in entry.parts if part.group == "attack"
     }
-    assert attacks <= set(names)
+    assert attacks <= set(names), "give each a kind in SURFACES of study/surfaces.py"
 
 
 def test_a_row_that_failed_stops_no_chapter(study: Study, tmp_path: Path) -> None:

@@ -110,7 +110,13 @@ def _prompts(
 ) -> Iterator[Prompt]:
     try:
         for row in _sample(_rows(part, here), part=part, limit=limit, seed=seed):
-            for ask in part.ask(row, here):
+            asks = part.ask(row, here)
+            if isinstance(asks, Ask):
+                raise BenchmarkError(
+                    f"{part.surface}: the entry's ask(row, sights) returned one Ask; it must give any number of them: "
+                    "yield it, or return a list"
+                )
+            for ask in asks:
                 yield _prompt(benchmark, part, ask)
     except BenchmarkError:
         raise

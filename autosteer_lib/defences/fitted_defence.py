@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
+from inspect import signature
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from sklearn.exceptions import NotFittedError
 from torch import Tensor
 
+from autosteer_lib.arguments import check_names
 from autosteer_lib.defences.base import SteeringDefence
 from autosteer_lib.fitted_state import FittedOn, load_state, restoring, save_state, state_hash
 from autosteer_lib.models import MLLM
@@ -92,9 +94,11 @@ class FittedDefence(SteeringDefence):
         """The same fit with other hyper-parameters, for sweeps; nothing is computed again.
 
         Raises:
+            TypeError: no hyper-parameter of this defence.
             ValueError: a hyper-parameter that the fit itself depends on.
         """
         self._check_fitted()
+        check_names(changes, self.hyperparameters, of=self.kind)
         other = type(self)(**{**self.hyperparameters, **changes})
         for name in self.read_by_fit & changes.keys():
             if other.hyperparameters[name] != self.hyperparameters[name]:
@@ -107,10 +111,24 @@ class FittedDefence(SteeringDefence):
     def _adopt(
         self: Own, tensors: Mapping[str, Tensor], values: Mapping[str, Any], *, fitted_on: FittedOn
     ) -> Own:
+        self._check_named()
         self._restore(tensors, values)
         self.fitted_on_ = fitted_on
         self._tensors_hash = state_hash(self._tensors(), {})
         return self
+
+    def _check_named(self) -> None:
+        """A hyper-parameter that is not named would be back at its default after `load` and `retuned`, in silence."""
+        taken = signature(type(self)).parameters.keys()
+        for name, named in (
+            ("hyperparameters", self.hyperparameters.keys() ^ taken),
+            ("read_by_fit", self.read_by_fit - taken),
+        ):
+            if named:
+                raise TypeError(
+                    f"{type(self).__name__}.{name} and its __init__, which takes {', '.join(taken)}, differ in "
+                    f"{', '.join(sorted(named))}; hyperparameters names all of these and no other, read_by_fit some"
+                )
 
     def _check_model(self, mllm: MLLM) -> None:
         self._check_fitted()

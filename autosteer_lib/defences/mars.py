@@ -27,7 +27,7 @@ from sklearn.exceptions import NotFittedError
 from torch import Tensor
 
 from autosteer_lib.activations import collect
-from autosteer_lib.arguments import check_flags, check_given, check_whole
+from autosteer_lib.arguments import check_flags, check_given, check_names, check_whole
 from autosteer_lib.defences.base import SteeringDefence
 from autosteer_lib.defences.prefill_shift import PrefillShift
 from autosteer_lib.directions import TextCentroids
@@ -177,10 +177,12 @@ class Mars(SteeringDefence):
         """The same fit with other hyper-parameters; nothing is computed again.
 
         Raises:
+            TypeError: no hyper-parameter of this defence.
             ValueError: a layer that does not exist, or another reading of `separability`, which the fit has used
                 already.
         """
         self._check_fitted()
+        check_names(changes, self._hyperparameters(), of=KIND)
         other = type(self)(**{**self._hyperparameters(), **changes})
         if other.reading.separability != self.reading.separability:
             raise ValueError(

@@ -29,7 +29,7 @@ from sklearn.exceptions import NotFittedError
 from torch import Tensor
 
 from autosteer_lib.activations import collect
-from autosteer_lib.arguments import check_flags, check_given, check_numbers, check_whole
+from autosteer_lib.arguments import check_flags, check_given, check_names, check_numbers, check_whole
 from autosteer_lib.decoding_probe import DecodingProbe, check_sides
 from autosteer_lib.defences.base import SteeringDefence
 from autosteer_lib.defences.reranking import Reranking
@@ -221,10 +221,12 @@ class SafeSteer(SteeringDefence):
         """The same fit with other hyper-parameters; nothing is computed again, the check of the sign neither.
 
         Raises:
+            TypeError: no hyper-parameter of this defence.
             ValueError: a change of norm, solver or held_out, which the fit has used already, or an alignment vector
                 where the fit had no attacks of both kinds.
         """
         self._check_fitted()
+        check_names(changes, self._hyperparameters(), of=KIND)
         other = type(self)(**{**self._hyperparameters(), **changes})
         used = {
             "norm": (self.reading.norm, other.reading.norm),

@@ -360,7 +360,16 @@ def write_sets(names: Iterable[str], home: Path) -> Path:
     """Write these sets below a folder, whole: what $AUTOSTEER_BENCHMARKS names in a rehearsal.
 
     A set that this file has written already is taken as it is.
+
+    Raises:
+        ValueError: a registered set of which nothing here knows the layout.
     """
+    names = list(names)
+    if unknown := [name for name in names if name not in WRITERS]:
+        raise ValueError(
+            f"no rows of our own for {', '.join(unknown)}: write a function of that name in autosteer_lib/rehearsal/rows.py "
+            "that makes the set's folder in its exact schema, and enter it in WRITERS"
+        )
     written_by, mine = home / "rows.sha256", sha256(Path(__file__).read_bytes()).hexdigest()
     if not written_by.is_file() or written_by.read_text() != mine:
         shutil.rmtree(home, ignore_errors=True)

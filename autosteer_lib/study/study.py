@@ -292,7 +292,7 @@ class Study:
             kind: begins the folder's name.
             load: reads it.
             fit: makes it.
-            profile: sections that the fit reads.
+            profile: sections of the profile that the fit reads.
             prompts: all that it is fitted on.
             options: whatever else it depends on, as `repr` says it.
         """
@@ -390,7 +390,7 @@ class Study:
                 "model": [mllm.fingerprint, mllm.add_generation_prompt, dict(mllm.template_options)],
                 "dtype": str(mllm.dtype),
                 "device": mllm.device.type,
-                "profile": self.profile.model_dump_json(include=profile),
+                "profile": self.profile.part(profile),
                 "judge": self.profile.judges.decides,
                 "seed": self.seed,
                 "prompts": [(p.fingerprint, p.surface, p.harmful) for p in prompts],

@@ -24,6 +24,7 @@ from matplotlib import pyplot as plt
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
+from autosteer_lib.arguments import check_given
 from autosteer_lib.committed import ANY_COLUMN, MANIFEST, Committed, build_entries, write_bytes, write_text
 from autosteer_lib.profiles import load_profile
 from autosteer_lib.provenance import Provenance, hash_text, provenance, repository_root
@@ -91,8 +92,13 @@ class Artefacts:
             volatile: published but never compared (timings, memory).
             empty: why there may be no rows, on other models or prompts; a table without any is then not written, and
                 this is printed instead.
+
+        Raises:
+            TypeError: no table.
+            ValueError: a name, an index or a tolerance that cannot be written; says what to change.
         """
         _check_name(name)
+        check_given(table, pd.DataFrame, name=f"table {name}", remedy="a pandas DataFrame")
         bounds = {ANY_COLUMN: float(tolerance)} if isinstance(tolerance, int | float) else dict(tolerance)
         for column, bound in bounds.items():
             if column != ANY_COLUMN and column not in table.columns:
@@ -138,8 +144,13 @@ class Artefacts:
             name: file name without ending.
             tables: the tables that hold its numbers, already written. A figure counts as different when one
                 of them does; its pixels are not compared, since they depend on the drawing library's build.
+
+        Raises:
+            TypeError: no figure.
+            ValueError: a name that is none, or no table of its numbers.
         """
         _check_name(name)
+        check_given(figure, Figure, name=f"figure {name}", remedy="a matplotlib Figure, as in axes.figure")
         missing = [table for table in tables if not (self.build / "tables" / f"{table}.csv").is_file()]
         if missing or not tables:
             raise ValueError(
@@ -183,7 +194,14 @@ class Artefacts:
         """Print, for each table, how many of the committed numbers this run reproduced, and those it did not.
 
         The text holds nothing that changes from run to run, so nbval can compare it.
+
+        Raises:
+            ValueError: no name at all, or a table that was not written.
         """
+        if not names:
+            raise ValueError(
+                "no table is named, so nothing would be compared; name each, as in verify('table1')"
+            )
         committed = Committed(self.committed, build=self.build, profile=self.profile)
         entries = build_entries(self.build, "table")
         for name in names:

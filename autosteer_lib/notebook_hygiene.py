@@ -11,16 +11,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from autosteer_lib.notebook_files import (
+    CHECKED_TAG,
     INJECTED_TAG,
     NAME,
+    TAGS,
     Notebook,
     has_tag,
     notebook_parameters,
     read_notebook,
 )
+from autosteer_lib.profiles import did_you_mean
 
 CELL_LINES = 40  # a screen; a longer cell belongs into the library
-CHECKED_TAG = "nbval-check-output"
 
 # Folders of one person or one run. A checkout's own path always lies under one of them or in a temporary one.
 _MACHINE_PATH = re.compile(
@@ -47,9 +49,13 @@ def _faults(notebook: Notebook, path: Path) -> Iterator[str]:
         yield str(error)
     if "papermill" in notebook.metadata:
         yield "carries papermill's own record; publish it with `make publish`"
+    if not any(has_tag(cell, CHECKED_TAG) for cell in notebook.cells):
+        yield f"has no cell tagged {CHECKED_TAG}, so nothing of it is compared; tag the one that calls study.verify(…)"
     expected = 1
     for number, cell in enumerate(notebook.cells, start=1):
         where = f"cell {number}"
+        for tag in sorted({*cell.metadata.get("tags", [])} - {*TAGS}):
+            yield f"{where} has a tag {tag!r} that is none of this project's; {did_you_mean(tag, TAGS)}"
         if has_tag(cell, INJECTED_TAG):
             yield f"{where} was injected by a run with other parameters; publish the default profile"
         yield from (f"{where} {fault}" for fault in _text_faults(cell.source, "says"))

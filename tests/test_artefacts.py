@@ -114,6 +114,22 @@ def test_a_figure_stands_beside_its_numbers(artefacts, rates, tables):
         artefacts.figure(_figure(), "plot", tables=tables)
 
 
+@pytest.mark.usefixtures("as_a_user")
+def test_what_is_no_table_or_figure_is_named(artefacts, rates):
+    with pytest.raises(TypeError, match=r"table rates is \[1, 2\], of type list; give a pandas DataFrame"):
+        artefacts.table([1, 2], "rates")
+    artefacts.table(rates, "rates")
+    axes = Figure().subplots()
+    with pytest.raises(TypeError, match=r"figure plot is .*, of type Axes; give a matplotlib Figure"):
+        artefacts.figure(axes, "plot", tables=["rates"])
+
+
+def test_a_comparison_of_nothing_is_refused(artefacts, rates):
+    artefacts.table(rates, "rates")
+    with pytest.raises(ValueError, match="no table is named, so nothing would be compared"):
+        artefacts.verify()
+
+
 def test_a_table_without_rows_says_why_instead(artefacts, rates, capsys):
     nothing = artefacts.table(rates[:0], "things", empty="no thing is named here")
     artefacts.verify("things")

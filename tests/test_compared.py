@@ -11,6 +11,7 @@ from autosteer_lib.defences import ActivationTransfer, Undefended
 from autosteer_lib.evaluation import BASELINE
 from autosteer_lib.organism import prompt_sets
 from autosteer_lib.organism.replies import is_reply
+from autosteer_lib.plotting.style import METHOD_COLOURS
 from autosteer_lib.prompts import Prompt
 from autosteer_lib.study import (
     Study,
@@ -135,7 +136,8 @@ def test_settings_cannot_be_chosen_without_attacks_or_without_twins(
 def test_every_method_has_as_many_candidates_and_its_published_one(
     study: Study, found: compared_choice.Candidates
 ) -> None:
-    assert list(found) == METHODS
+    assert list(found) == METHODS, "a new method is named in METHODS above"
+    assert set(found) <= METHOD_COLOURS.keys(), "else it is grey like all that is unknown: plotting/style.py"
     assert {len(listed) for listed in found.values()} == {study.profile.compared.candidates}
     for method, listed in found.items():
         prints = {c.defence.fingerprint for c in listed}

@@ -18,7 +18,7 @@ from tests.notebook_projects import notebook
 
 
 def _executed():
-    content = notebook(["x = 1", "print(x)"])
+    content = notebook(["x = 1"], checked="print(x)")
     for count, cell in enumerate((cell for cell in content.cells if cell.cell_type == "code"), start=1):
         cell.execution_count = count
     content.cells[-1].outputs = [nbformat.v4.new_output("stream", name="stdout", text="1\n")]
@@ -55,6 +55,11 @@ def test_a_clean_notebook_has_no_faults(tmp_path):
         (lambda book: book.metadata.update(papermill={}), "papermill's own record"),
         (lambda book: book.cells[2].metadata.update(tags=["injected-parameters"]), "was injected"),
         (lambda book: book.cells[2].metadata.update(tags=["nbval-check-output"]), "prints nothing to check"),
+        (lambda book: book.cells[3].metadata.update(tags=[]), "no cell tagged nbval-check-output, so nothing of it is"),
+        (
+            lambda book: book.cells[1].metadata.update(tags=["parameters", "reads-earlier-table"]),
+            "cell 2 has a tag 'reads-earlier-table' that is none of this project's; did you mean reads-earlier-tables?",
+        ),
     ],
 )  # fmt: skip
 def test_each_fault_is_found(tmp_path, change, fault):

@@ -18,13 +18,22 @@ from autosteer_lib.organism.judge import TruthJudge
 from autosteer_lib.organism.language import Act
 from autosteer_lib.organism.llava_onevision import LlavaOnevision
 from autosteer_lib.organism.llava_onevision_tower_training import VisionRecipe
-from autosteer_lib.organism.organisms import ORGANISMS, Organism
+from autosteer_lib.organism.organisms import _ORGANISMS, ORGANISMS, Organism
 from autosteer_lib.organism.pipeline import train_organism
 from autosteer_lib.organism.things import all_things, colours, thing, things
 from autosteer_lib.organism.training import StageRecipe, collate, token_ids
 from autosteer_lib.prompts import Prompt
 
 LLAVA = LlavaOnevision()
+
+
+def test_an_architecture_without_its_words_is_refused_before_it_is_trained() -> None:
+    with pytest.raises(TypeError, match="Silent lacks title, prompt_form; say what Architecture asks for"):
+        type("Silent", (LlavaOnevision,), {"title": "", "prompt_form": ""})
+
+
+def test_every_organism_is_entered_once() -> None:
+    assert len(ORGANISMS) == len(_ORGANISMS), "two have one name, and the last one alone would be trained"
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from autosteer_lib.judges.asked import Question, Rubric
 from autosteer_lib.judges.gpt import GptJudge
 from autosteer_lib.judges.harmbench import HarmBenchClassifier
 from autosteer_lib.judges.llama_guard import LlamaGuard
+from autosteer_lib.judges.open_judge import PUBLISHED_JUDGES
 from autosteer_lib.judges.wildguard import WildGuard
 from autosteer_lib.prompts import Prompt
 from tests.conftest import Sights
@@ -64,7 +65,7 @@ def test_a_gpt_judges_reply(reply: str, unsafe: bool | None) -> None:
 
 
 @pytest.mark.parametrize(
-    "rubric", [LlamaGuard(), HarmBenchClassifier(), WildGuard(), GptJudge()], ids=lambda r: r.name
+    "rubric", [*(judge.rubric for judge in PUBLISHED_JUDGES.values()), GptJudge()], ids=lambda r: r.name
 )
 def test_each_rubric_shows_request_and_answer_once_and_never_the_carrier(
     rubric: Rubric, sights: Sights

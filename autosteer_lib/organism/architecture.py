@@ -34,6 +34,14 @@ class Architecture(ABC):
     prompt_form: str
     """A prompt with a picture, as its template and processor write it."""
 
+    def __init_subclass__(cls) -> None:
+        """The card needs its words at the end of a training, which is half an hour too late to miss them."""
+        words = ("name", "title", "how_it_sees", "prompt_form")
+        if missing := [word for word in words if not getattr(cls, word, "")]:
+            raise TypeError(
+                f"{cls.__name__} lacks {', '.join(missing)}; say what Architecture asks for there"
+            )
+
     @abstractmethod
     def build_model(self, *, seed: int) -> PreTrainedModel:
         """The untrained network; the seed decides its weights."""

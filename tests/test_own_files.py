@@ -152,7 +152,15 @@ def _without(name: str, value: str) -> Callable[[Files], None]:
         ),
         (_without("validation", "benign"), r"validation\.jsonl has no row of group benign"),
         (_without("probe", "harmless"), r"probe\.jsonl has fewer than 2 rows of group harmless"),
-        (_without("texts", "validation"), "validation_unsafe is empty"),
+        (_without("texts", "validation"), r"texts\.jsonl: validation_unsafe is empty"),
+        (
+            _changed("texts", harmful=None),
+            r"texts\.jsonl line 1: harmful is null",
+        ),
+        (
+            lambda files: files["texts"].append({"text": "no label", "group": "direction"}),
+            r"texts\.jsonl: 'texts/5' \(1 in all\) do not say whether they are harmful.*; write \"harmful\": true",
+        ),
         (lambda files: files.update(tests=[]), r"mine/tests\.jsonl holds no prompt; give at least one line"),
         (
             lambda files: files.pop("texts") and None,

@@ -93,6 +93,13 @@ def _changed(name: str, **fields: object) -> Callable[[Files], None]:
     return change
 
 
+def _unlabelled(name: str) -> Callable[[Files], None]:
+    def change(files: Files) -> None:
+        del files[name][0]["harmful"]
+
+    return change
+
+
 def _without(name: str, value: str) -> Callable[[Files], None]:
     def change(files: Files) -> None:
         files[name] = [row for row in files[name] if row.get("group") != value]
@@ -153,9 +160,12 @@ def _without(name: str, value: str) -> Callable[[Files], None]:
         (_without("validation", "benign"), r"validation\.jsonl has no row of group benign"),
         (_without("probe", "harmless"), r"probe\.jsonl has fewer than 2 rows of group harmless"),
         (_without("texts", "validation"), r"texts\.jsonl: validation_unsafe is empty"),
-        (
-            _changed("texts", harmful=None),
-            r"texts\.jsonl line 1: harmful is null",
+        *(
+            (
+                _unlabelled(name),
+                rf"{name}\.jsonl: an attack is harmful, .* '{name}/1' \(attack, harmful=None\), 1 in all",
+            )
+            for name in ("tests", "validation")
         ),
         (
             lambda files: files["texts"].append({"text": "no label", "group": "direction"}),

@@ -93,6 +93,13 @@ def _changed(name: str, **fields: object) -> Callable[[Files], None]:
     return change
 
 
+def _unlabelled(name: str) -> Callable[[Files], None]:
+    def change(files: Files) -> None:
+        del files[name][0]["harmful"]
+
+    return change
+
+
 def _without(name: str, value: str) -> Callable[[Files], None]:
     def change(files: Files) -> None:
         files[name] = [row for row in files[name] if row.get("group") != value]
@@ -152,7 +159,18 @@ def _without(name: str, value: str) -> Callable[[Files], None]:
         ),
         (_without("validation", "benign"), r"validation\.jsonl has no row of group benign"),
         (_without("probe", "harmless"), r"probe\.jsonl has fewer than 2 rows of group harmless"),
-        (_without("texts", "validation"), "validation_unsafe is empty"),
+        (_without("texts", "validation"), r"texts\.jsonl: validation_unsafe is empty"),
+        *(
+            (
+                _unlabelled(name),
+                rf"{name}\.jsonl: an attack is harmful, .* '{name}/1' \(attack, harmful=None\), 1 in all",
+            )
+            for name in ("tests", "validation")
+        ),
+        (
+            lambda files: files["texts"].append({"text": "no label", "group": "direction"}),
+            r"texts\.jsonl: 'texts/5' \(1 in all\) do not say whether they are harmful.*; write \"harmful\": true",
+        ),
         (lambda files: files.update(tests=[]), r"mine/tests\.jsonl holds no prompt; give at least one line"),
         (
             lambda files: files.pop("texts") and None,

@@ -24,7 +24,7 @@ from PIL import Image
 from autosteer_lib.profiles import Profile
 from autosteer_lib.prompts import Prompt, clip_shapes
 from autosteer_lib.study.probe_data import probe_data
-from autosteer_lib.study.prompt_data import group_of, prompt_data
+from autosteer_lib.study.prompt_data import check_labels, group_of, prompt_data
 from autosteer_lib.study.prompt_files import read_prompts
 from autosteer_lib.study.text_data import text_data
 
@@ -72,8 +72,14 @@ def check_own_files(profile: Profile, *, root: Path) -> list[OwnFile]:
 
 
 def validation_prompts(profile: Profile, *, root: Path) -> list[Prompt]:
-    """All of validation.jsonl."""
-    return read_prompts(root / str(profile.data.folder) / VALIDATION, groups=VALIDATION_GROUPS)
+    """All of validation.jsonl.
+
+    Raises:
+        ValueError: rows that cannot be read, or whose label is not that of their group.
+    """
+    prompts = read_prompts(root / str(profile.data.folder) / VALIDATION, groups=VALIDATION_GROUPS)
+    check_labels(VALIDATION, prompts)
+    return prompts
 
 
 def _attempt(

@@ -149,7 +149,8 @@ def _from_files(folder: Path, profile: Profile) -> PromptData:
         )
     ids = list(sides[True])[: profile.data.pairs]
     refusals, tests = _read(folder / "refusals.jsonl"), _read(folder / "tests.jsonl")
-    _check_labels(refusals, tests)
+    _refuse("refusals.jsonl", [p for p in refusals if p.harmful is False], "all of them are toxic")
+    check_labels("tests.jsonl", tests)
     kept: dict[tuple[str, str], int] = {}
     chosen = []
     for prompt in tests:
@@ -164,18 +165,23 @@ def _from_files(folder: Path, profile: Profile) -> PromptData:
     )
 
 
-def _check_labels(refusals: Sequence[Prompt], tests: Sequence[Prompt]) -> None:
-    """A label that contradicts what a prompt is for would turn its rate round, silently."""
-    swapped = [p for p in tests if p.harmful is (group_of(p) != "attack")]
-    for name, prompts, meaning in (
-        ("refusals.jsonl", [p for p in refusals if p.harmful is False], "all of them are toxic"),
-        ("tests.jsonl", swapped, "an attack is harmful, the other groups are not"),
-    ):
-        if prompts:
-            found = ", ".join(f"{p.id!r} ({group_of(p)}, harmful={p.harmful})" for p in prompts[:3])
-            raise ValueError(
-                f"{name}: {meaning}, received {found}, {len(prompts)} in all; correct the labels"
-            )
+def check_labels(name: str, prompts: Sequence[Prompt]) -> None:
+    """A label that contradicts what a prompt is for would turn its rate round, silently; without one no judge can judge it.
+
+    Raises:
+        ValueError: names the prompts, their groups and their labels.
+    """
+    _refuse(
+        name,
+        [p for p in prompts if p.harmful is not (group_of(p) == "attack")],
+        'an attack is harmful, the other groups are not, and "harmful" must say so',
+    )
+
+
+def _refuse(name: str, prompts: Sequence[Prompt], meaning: str) -> None:
+    if prompts:
+        found = ", ".join(f"{p.id!r} ({group_of(p)}, harmful={p.harmful})" for p in prompts[:3])
+        raise ValueError(f"{name}: {meaning}, received {found}, {len(prompts)} in all; correct the labels")
 
 
 def _read(path: Path) -> list[Prompt]:

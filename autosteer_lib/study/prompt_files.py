@@ -3,9 +3,9 @@
     {"id": …, "text": …, "images": ["relative/path.png"], "videos": ["relative/path.mp4"], "frames": 8,
      "harmful": true, "surface": "words", "group": "attack", "pair_id": …, "intention": …, "reference": …}
 
-Only text is needed. Paths start at the folder; "frames" says how many of each video are shown (videos.py:
-which, and 8 where it is left out) and goes with "videos" alone. "id", "surface", "pair_id", "intention" and
-"reference" are strings, "harmful" is true or false. What each file is for: own_files.py.
+Only text is needed, and "harmful" in all files but refusals.jsonl. Paths start at the folder; "frames" says how many
+of each video are shown (videos.py: which, and 8 where it is left out) and goes with "videos" alone. "id", "surface",
+"pair_id", "intention" and "reference" are strings, "harmful" is true or false. What each file is for: own_files.py.
 
 Every fault of a file is told at once, each with its line.
 """

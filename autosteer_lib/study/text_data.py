@@ -77,15 +77,24 @@ def _task_words(profile: Profile) -> list[str]:
 
 def _from_file(root: Path, profile: Profile) -> TextSets:
     prompts = read_prompts(root / str(profile.data.folder) / "texts.jsonl", groups=_GROUPS)
+    if unlabelled := [repr(p.id) for p in prompts if p.harmful is None]:
+        raise ValueError(
+            f"texts.jsonl: {', '.join(unlabelled[:3])} ({len(unlabelled)} in all) do not say whether they are harmful, so "
+            'they would be left out; write "harmful": true or false'
+        )
     wanted = {"direction": profile.mars.texts, "validation": profile.mars.validation}
 
     def some(group: str, *, harmful: bool) -> tuple[Prompt, ...]:
         chosen = [p for p in prompts if group_of(p) == group and p.harmful is harmful]
         return tuple(chosen[: wanted[group]])
 
-    return TextSets(
-        unsafe=some("direction", harmful=True),
-        safe=some("direction", harmful=False),
-        validation_unsafe=some("validation", harmful=True),
-        validation_safe=some("validation", harmful=False),
-    )
+    sets = {
+        "unsafe": some("direction", harmful=True),
+        "safe": some("direction", harmful=False),
+        "validation_unsafe": some("validation", harmful=True),
+        "validation_safe": some("validation", harmful=False),
+    }
+    try:
+        return TextSets(**sets)
+    except ValueError as error:
+        raise ValueError(f"texts.jsonl: {error}") from None

@@ -101,15 +101,16 @@ lint: $(READY)
 	$(if $(NOTEBOOKS),$(PY) -m autosteer_lib.notebook_hygiene $(NOTEBOOKS))
 
 RAY_TESTS = tests/test_on_ray.py tests/test_slurm.py
+RAY_BENCH = 'tests/test_bench.py::test_a_quick_run_writes_the_whole_file[scale_out]'
 
 # All cores, one thread each: threads that wait for each other are slower than one. A file's tests stay together,
 # because they share what a fixture built. A worker needs about 1 GB, so there are four at most.
 unit: $(READY)
-	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(PY) -m pytest tests $(addprefix --ignore=,$(RAY_TESTS)) -n logical --maxprocesses 4 --dist loadfile --cov --cov-report=term $(ARGS)
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(PY) -m pytest tests $(addprefix --ignore=,$(RAY_TESTS)) --deselect $(RAY_BENCH) -n logical --maxprocesses 4 --dist loadfile --cov --cov-report=term $(ARGS)
 
 # Apart from the others: a Ray of several processes wants the cores for itself while it starts.
 scale-out: $(READY)
-	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(PY) -m pytest $(RAY_TESTS)
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(PY) -m pytest $(RAY_TESTS) $(RAY_BENCH)
 
 # The committed notebooks carry the default profile's outputs, so only there can nbval compare them.
 # Two at once, since a kernel with its model takes 1.6 GB; those that read the others' tables come after them.
